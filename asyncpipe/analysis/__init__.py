@@ -1,0 +1,1 @@
+"""Exact statements about a schedule before it runs: staleness, times, bounds."""

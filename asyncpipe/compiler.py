@@ -1,0 +1,172 @@
+"""Load, expand, order, assign slots, lower: from a schedule to a program for any number of microbatches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import lcm
+
+from asyncpipe.analysis.staleness import Staleness, Versions, horizon, staleness
+from asyncpipe.errors import ScheduleError
+from asyncpipe.ir import Action, Op, Program, ProgramStream, Table
+from asyncpipe.passes.assign_slots import assign_slots, with_slot_edges
+from asyncpipe.passes.diagram import Diagram
+from asyncpipe.passes.expand import expand
+from asyncpipe.passes.issue import issue
+from asyncpipe.passes.lower_to_streams import Lowered, lower_to_streams
+from asyncpipe.passes.order import Plan, Stuck, order_streams
+from asyncpipe.passes.tabulate import tabulate
+from asyncpipe.passes.unroll import Unrolled, unroll
+from asyncpipe.schedule import Costs, Schedule
+from asyncpipe.schedule.source import Report
+from asyncpipe.verify.asynchrony import check_expectations, check_forward_is_bounded, explain_no_steady_state
+from asyncpipe.verify.costs import check_costs
+from asyncpipe.verify.order import explain_deadlock
+
+__all__ = ["DEFAULT_STAGES", "Compiled", "compile_instance", "compile_schedule", "stage_count"]
+
+DEFAULT_STAGES = 4
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Costs as integers: `unit` of the schedule's cost unit is one tick."""
+
+    unit: Fraction
+    costs: dict[Op, tuple[int, ...]]
+
+    def of(self, op: Op, stage: int) -> int:
+        return self.costs[op][stage]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A schedule for a number of stages, ordered and verified; `program(n)` and `table(n)` lower it."""
+
+    schedule: Schedule
+    stages: int
+    ticks: Ticks
+    diagram: Diagram
+    plan: Plan
+    slots: tuple[int, ...]
+    unrolled: Unrolled
+
+    @cached_property
+    def staleness(self) -> Staleness:
+        return staleness(self.diagram, self.plan)
+
+    @property
+    def period(self) -> Fraction:
+        """Time per microbatch in the steady state, in the schedule's cost unit."""
+        return Fraction(self.plan.period, self.plan.microbatches) * self.ticks.unit
+
+    def lowered(self, microbatches: int | None) -> Lowered:
+        return lower_to_streams(self.diagram, self.unrolled, microbatches)
+
+    def program(self, microbatches: int | None = None) -> Program:
+        """L2 for a run of `microbatches`, or endless; its size does not depend on the number."""
+        lowered = self.lowered(microbatches)
+        warmup, body, cooldown = issue(lowered, self.unrolled.step, self.diagram.every)
+        update = self.schedule.update
+        streams = tuple(
+            ProgramStream(s.name, s.device, self.schedule.streams[s.group].runs) for s in self.diagram.streams
+        )
+        return Program(
+            self.schedule.name,
+            self.stages,
+            self.diagram.every,
+            lowered.start,
+            self.unrolled.step,
+            lowered.iterations,
+            microbatches,
+            self.slots,
+            self.diagram.place,
+            streams,
+            warmup,
+            body,
+            cooldown,
+            update.write,
+            update.reduce,
+            self.schedule.weights.backward,
+            self.ticks.unit,
+            self.ticks.costs,
+        )
+
+    def sample_program(self) -> Program:
+        """A run long enough to show warmup, steady state and cooldown."""
+        return self.program(self.lowered(None).start + 4 * self.unrolled.step + 2 * self.diagram.every)
+
+    def table(self, microbatches: int | None = None) -> Table:
+        """L1 for a run of `microbatches`, or endless."""
+        lowered = self.lowered(microbatches)
+        step = self.unrolled.step
+        size = max(lowered.start + 2 * step, horizon(self.diagram, self.plan)) + 4 * step
+        if microbatches is not None:
+            size = max(size, microbatches + step)
+        versions = [Versions(self.diagram, self.plan, s, size) for s in range(self.stages)]
+
+        def reads(action: Action) -> int:
+            return versions[action.stage].read_by(action)
+
+        return tabulate(self.schedule.name, self.diagram, lowered, step, self.slots, microbatches, reads)
+
+
+def stage_count(schedule: Schedule, asked: int | None = None) -> int:
+    """The number of stages: as asked, else the file's, else what it expects, else 4."""
+    if asked is not None:
+        return asked
+    if isinstance(schedule.stages, int):
+        return schedule.stages
+    if isinstance(schedule.stages, tuple):
+        return len(schedule.stages)
+    return schedule.expect.stages if schedule.expect else DEFAULT_STAGES
+
+
+def compile_instance(schedule: Schedule, stages: int, costs: Costs, report: Report) -> Compiled | None:
+    """The schedule for `stages` stages and these costs; None with the findings in the report."""
+    if not check_costs(schedule, stages, costs, report):
+        return None
+    ticks = _ticks(costs, stages)
+    diagram = expand(schedule, stages, report)
+    if diagram is None:
+        return None
+    plan = order_streams(diagram, ticks.of)
+    if isinstance(plan, Stuck):
+        if plan.reason == "deadlock":
+            explain_deadlock(plan.replay, schedule.where("rules") or schedule.where("streams"), report)
+        else:
+            explain_no_steady_state(schedule, plan, report)
+        return None
+    check_forward_is_bounded(schedule, diagram, plan, report)
+    if report.has_errors:
+        return None
+    slots = assign_slots(diagram, plan)
+    guarded = with_slot_edges(diagram, slots)
+    return Compiled(schedule, stages, ticks, guarded, plan, slots, unroll(guarded, plan))
+
+
+def compile_schedule(schedule: Schedule, stages: int | None = None, costs: Costs | None = None) -> Compiled:
+    """As `compile_instance`; ScheduleError with every finding, also where `expect` does not hold."""
+    report = Report()
+    check_expect(schedule, report)
+    merged = schedule.costs.merged(costs or Costs())
+    compiled = compile_instance(schedule, stage_count(schedule, stages), merged, report)
+    if compiled is None or report.has_errors:
+        raise ScheduleError(report.diagnostics)
+    return compiled
+
+
+def check_expect(schedule: Schedule, report: Report) -> None:
+    """Asserts `expect` on its own instance: its stages, and the default costs unless it names others."""
+    if schedule.expect is None:
+        return
+    compiled = compile_instance(schedule, schedule.expect.stages, schedule.expect.costs, report)
+    if compiled is not None:
+        check_expectations(schedule, compiled.staleness, compiled.period, report)
+
+
+def _ticks(costs: Costs, stages: int) -> Ticks:
+    exact = {op: tuple(costs.of(op, s) for s in range(stages)) for op in Op}
+    scale = lcm(*(time.denominator for times in exact.values() for time in times))
+    return Ticks(Fraction(1, scale), {op: tuple(int(t * scale) for t in times) for op, times in exact.items()})

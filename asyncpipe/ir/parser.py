@@ -1,0 +1,113 @@
+"""Text back to tables and programs; ValueError with the line number for text that is neither."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any
+
+from asyncpipe.ir.action import Action, Op, parse_action, parse_relative
+from asyncpipe.ir.program import Instruction, Kind, Program, ProgramStream
+from asyncpipe.ir.table import Cell, Table, TableStream
+
+__all__ = ["parse_program", "parse_table"]
+
+_HEADER = re.compile(r"stages (\d+) every (\d+) start (\d+) step (\d+) iterations (\S+) microbatches (\S+)")
+
+
+class _Lines:
+    def __init__(self, text: str) -> None:
+        self.lines = text.splitlines()
+        self.number = 0
+
+    def fail(self, expected: str) -> ValueError:
+        found = self.lines[self.number - 1] if self.number <= len(self.lines) else "the end"
+        return ValueError(f"line {self.number}: expected {expected}, found {found!r}")
+
+    def next(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
+        self.number += 1
+        match = re.fullmatch(pattern, self.lines[self.number - 1]) if self.number <= len(self.lines) else None
+        if match is None:
+            raise self.fail(repr(pattern if isinstance(pattern, str) else pattern.pattern))
+        return match
+
+    def starts(self, word: str) -> bool:
+        return self.number < len(self.lines) and self.lines[self.number].startswith(word)
+
+
+def _optional(text: str) -> int | None:
+    return None if text == "endless" else int(text)
+
+
+def _header(lines: _Lines, word: str) -> dict[str, Any]:
+    name = lines.next(rf"{word} (.*)")[1]
+    head = lines.next(_HEADER)
+    slots = lines.next(r"slots ([\d ]*)")[1]
+    values = dict(zip(("stages", "every", "start", "step"), map(int, head.groups()[:4]), strict=True))
+    return {
+        "schedule": name,
+        **values,
+        "iterations": _optional(head[5]),
+        "microbatches": _optional(head[6]),
+        "slots": tuple(map(int, slots.split())),
+    }
+
+
+def _cell(text: str, relative: bool) -> Cell:
+    action, at, reads = text.partition("@")
+    if not relative:
+        return Cell(parse_action(action), int(reads) if at else None)
+    return Cell(parse_relative(action), int(reads[2:-1] or 0) if at else None)
+
+
+def _cells(lines: _Lines, name: str, relative: bool = False) -> tuple[Cell, ...]:
+    text = lines.next(rf"  {name}(.*)")[1]
+    try:
+        return tuple(_cell(word, relative) for word in text.split())
+    except ValueError as error:
+        raise ValueError(f"line {lines.number}: {error}") from None
+
+
+def parse_table(text: str) -> Table:
+    """The inverse of `str(table)`."""
+    lines = _Lines(text)
+    values = _header(lines, "table")
+    streams = []
+    while lines.starts("stream"):
+        name, device = lines.next(r"stream (\S+) device (\d+)").groups()
+        parts = [_cells(lines, "warmup"), _cells(lines, "body", relative=True), _cells(lines, "cooldown")]
+        streams.append(TableStream(name, int(device), *parts))
+    return Table(streams=tuple(streams), **values)
+
+
+def parse_program(text: str) -> Program:
+    """The inverse of `str(program)`."""
+    lines = _Lines(text)
+    values = _header(lines, "program")
+    values["place"] = tuple(map(int, lines.next(r"place ([\d ]*)")[1].split()))
+    names = ("write", "reduce", "backward_weights")
+    values |= zip(names, lines.next(r"update (\S+) (\S+) (\S+)").groups(), strict=True)
+    unit, costs = lines.next(r"costs unit (\S+) ?(.*)").groups()
+    values["unit"] = Fraction(unit)
+    values["costs"] = {Op(op): tuple(map(int, times.split())) for op, times in re.findall(r"([FBIWU]) ([\d ]+)", costs)}
+    streams = []
+    while lines.starts("stream"):
+        name, device, runs = lines.next(r"stream (\S+) device (\d+) runs ([FBIWU ]+)").groups()
+        streams.append(ProgramStream(name, int(device), tuple(Op(op) for op in runs.split())))
+    numbers = {stream.name: i for i, stream in enumerate(streams)}
+    for phase in ("warmup", "body", "cooldown"):
+        lines.next(phase)
+        values[phase] = tuple(_instructions(lines, numbers, relative=phase == "body"))
+    return Program(streams=tuple(streams), **values)
+
+
+def _instructions(lines: _Lines, numbers: dict[str, int], relative: bool) -> list[Instruction]:
+    parse = parse_relative if relative else parse_action
+    found = []
+    while lines.starts("  "):
+        name, kind, text = lines.next(r"  (\S+) (launch|record|wait) (\S+)").groups()
+        action: Action = parse(text)
+        if name not in numbers:
+            raise lines.fail(f"one of the streams {', '.join(numbers)}")
+        found.append(Instruction(Kind(kind), numbers[name], action))
+    return found

@@ -1,0 +1,318 @@
+"""Order inside the streams: replay the diagram in virtual time until the pattern recurs.
+
+At each instant, finish what ends, settle actions that cost nothing, then start; a greedy stream never idles while it
+has a ready action, a body stream takes its lines in order. The state of the replay, relative to the microbatch that
+stage 0 just started, repeats in the steady state; what ran between two equal states is the steady body.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
+
+from asyncpipe.ir import Action, Op
+from asyncpipe.passes.diagram import Diagram, Stream
+
+__all__ = ["MAX_AHEAD", "Plan", "Replay", "Stuck", "order_streams"]
+
+MAX_AHEAD = 1024
+"""A forward that is this many microbatches ahead of its backward is taken to run ahead without bound."""
+_MAX_MICROBATCHES = 20_000
+
+Duration = Callable[[Op, int], int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The order of every stream with its times: before `start` as recorded, from then on repeating.
+
+    `orders` holds, per stream, what ran up to the second of the two equal states; `cuts` where in each the first lies.
+    Times are in ticks; one period of `period` ticks takes `microbatches` microbatches.
+    """
+
+    orders: tuple[tuple[Action, ...], ...]
+    cuts: tuple[int, ...]
+    start: int
+    microbatches: int
+    period: int
+    times: dict[Action, tuple[int, int]]
+    sequence: dict[Action, int]
+    """Position of each action in the order of starts, over all streams: a topological order of the diagram."""
+
+    def time(self, action: Action, every: int) -> tuple[int, int]:
+        """(start, end) in ticks of any action, also of one far beyond the recorded part."""
+        rounds = 0
+        step = self.microbatches // every if action.op is Op.U else self.microbatches
+        while action.shifted(-rounds * step) not in self.times:
+            rounds += 1
+            if rounds * step > action.index:
+                raise KeyError(action)
+        begin, end = self.times[action.shifted(-rounds * step)]
+        return begin + rounds * self.period, end + rounds * self.period
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """The replay found no steady state. `reason`: deadlock, ahead, or endless."""
+
+    reason: str
+    replay: Replay
+    stage: int = 0
+
+
+@dataclass
+class _Lane:
+    """The moving part of one stream."""
+
+    stream: Stream
+    ready: list[tuple[tuple[int, int, int], Action]] = field(default_factory=list)
+    waiting_free: list[Action] = field(default_factory=list)
+    running: Action | None = None
+    ends: int = 0
+    order: list[Action] = field(default_factory=list)
+    line: int = 0
+    iteration: int = 0
+    nexts: Action | None = None
+
+
+class Replay:
+    """The virtual clock over an endless diagram (or, with `n`, over n microbatches)."""
+
+    def __init__(self, diagram: Diagram, duration: Duration, n: int | None = None) -> None:
+        self.diagram = diagram
+        self.duration = duration
+        self.n = n
+        self.time = 0
+        self.lanes = [_Lane(stream) for stream in diagram.streams]
+        self.times: dict[Action, tuple[int, int]] = {}
+        self.sequence: dict[Action, int] = {}
+        self.frontier = dict.fromkeys(diagram.ops, 0)
+        self.made = dict.fromkeys(diagram.ops, 0)
+        self.done: dict[tuple[Op, int], set[int]] = {key: set() for key in diagram.ops}
+        self.missing: dict[Action, int] = {}
+        self.waiters: dict[Action, list[Action]] = {}
+        self.heap: list[tuple[int, int, int, int]] = []
+        self.free: list[tuple[tuple[int, int, int], Action]] = []
+        self.idle: set[int] = set(range(len(self.lanes)))
+        self.started_first: int | None = None
+        """The microbatch, a multiple of the diagram's period, that stage 0 started at this instant."""
+        self.window = diagram.repeats[1] + 2 * diagram.every + 2
+        for number, lane in enumerate(self.lanes):
+            self._first_line(number, lane)
+        for key in diagram.ops:
+            self._make(key)
+
+    # -- actions come into being, become ready ---------------------------------------------------
+
+    def _limit(self, op: Op) -> int | None:
+        if self.n is None:
+            return None
+        return -(-self.n // self.diagram.every) if op is Op.U else self.n
+
+    def _make(self, key: tuple[Op, int]) -> None:
+        """Brings the actions of one (op, stage) into being, a window ahead of the first unfinished one."""
+        op, stage = key
+        ahead = self.window // self.diagram.every + 2 if op is Op.U else self.window
+        end = self.frontier[key] + ahead
+        limit = self._limit(op)
+        for index in range(self.made[key], end if limit is None else min(end, limit)):
+            self._create(Action(stage, op, index))
+        self.made[key] = max(self.made[key], end)
+
+    def _create(self, action: Action) -> None:
+        before = [source for source, _ in self.diagram.predecessors(action, self.n) if not self.is_done(source)]
+        for source in before:
+            self.waiters.setdefault(source, []).append(action)
+        self.missing[action] = len(before)
+        if not before:
+            self._ready(action)
+
+    def is_done(self, action: Action) -> bool:
+        key = (action.op, action.stage)
+        return action.index < self.frontier[key] or action.index in self.done[key]
+
+    def _ready(self, action: Action) -> None:
+        lane = self.lanes[self.diagram.stream_of(action)]
+        if lane.stream.body and lane.nexts != action:
+            return
+        key = (self.diagram.microbatch(action), self.diagram.data_order(action.op, action.stage))
+        if self.duration(action.op, action.stage) == 0:
+            heapq.heappush(self.free, ((0 if action.op is Op.U else 1, *key), action))
+        else:
+            heapq.heappush(lane.ready, ((lane.stream.order.index(action.op), *key), action))
+
+    # -- body streams -----------------------------------------------------------------------------
+
+    def _first_line(self, number: int, lane: _Lane) -> None:
+        if lane.stream.body:
+            lane.iteration = min(-offset for _, _, offset in lane.stream.body) - 1
+            lane.line = len(lane.stream.body) - 1
+            self._advance(lane)
+
+    def _advance(self, lane: _Lane) -> None:
+        """Moves a body stream to its next line that names an action of this run."""
+        body, (count, remainder) = lane.stream.body, lane.stream.every_nth
+        last = None if self.n is None else self.n - min(offset for _, _, offset in body)
+        while True:
+            lane.line += 1
+            if lane.line == len(body):
+                lane.line, lane.iteration = 0, lane.iteration + 1
+                while lane.iteration % count != remainder:
+                    lane.iteration += 1
+            if last is not None and lane.iteration > last:
+                lane.nexts = None
+                return
+            op, stage, offset = body[lane.line]
+            index = self._index_in_body(op, lane.iteration + offset)
+            if index is not None:
+                lane.nexts = Action(stage, op, index)
+                return
+
+    def _index_in_body(self, op: Op, microbatch: int) -> int | None:
+        if microbatch < 0 or (self.n is not None and microbatch >= self.n):
+            return None
+        if op is not Op.U:
+            return microbatch
+        ends = (microbatch + 1) % self.diagram.every == 0 or microbatch + 1 == self.n
+        return microbatch // self.diagram.every if ends else None
+
+    # -- the clock --------------------------------------------------------------------------------
+
+    def instants(self) -> Iterator[int]:
+        """Runs instant by instant; ends when nothing runs any more."""
+        while True:
+            self.started_first = None
+            self._settle()
+            self._start()
+            yield self.time
+            if not self.heap:
+                return
+            self.time = self.heap[0][0]
+            ending = []
+            while self.heap and self.heap[0][0] == self.time:
+                ending.append(heapq.heappop(self.heap)[3])
+            for number in ending:
+                lane = self.lanes[number]
+                assert lane.running is not None
+                self._finish(number, lane, lane.running)
+                lane.running = None
+
+    def _finish(self, number: int, lane: _Lane, action: Action) -> None:
+        key = (action.op, action.stage)
+        self.done[key].add(action.index)
+        while self.frontier[key] in self.done[key]:
+            self.done[key].remove(self.frontier[key])
+            self.frontier[key] += 1
+        del self.missing[action]
+        for waiter in self.waiters.pop(action, ()):
+            self.missing[waiter] -= 1
+            if self.missing[waiter] == 0:
+                self._ready(waiter)
+        self._make(key)
+        self.idle.add(number)
+        for waiting in lane.waiting_free:
+            self._ready(waiting)
+        lane.waiting_free.clear()
+        if lane.stream.body:
+            self._advance(lane)
+            if lane.nexts is not None and self.missing.get(lane.nexts) == 0:
+                self._ready(lane.nexts)
+
+    def _settle(self) -> None:
+        """Actions that cost nothing run at once, wherever their stream is idle."""
+        while self.free:
+            _, action = heapq.heappop(self.free)
+            number = self.diagram.stream_of(action)
+            if number in self.idle:
+                self._record(number, action, self.time)
+                self._finish(number, self.lanes[number], action)
+            else:
+                self.lanes[number].waiting_free.append(action)
+
+    def _start(self) -> None:
+        for number in sorted(self.idle):
+            lane = self.lanes[number]
+            if lane.ready:
+                _, action = heapq.heappop(lane.ready)
+                end = self.time + self.duration(action.op, action.stage)
+                self._record(number, action, end)
+                lane.running, lane.ends = action, end
+                rank = 0 if action.op is Op.U else 1
+                heapq.heappush(self.heap, (end, rank, action.index, number))
+                self.idle.discard(number)
+
+    def _record(self, number: int, action: Action, end: int) -> None:
+        self.sequence[action] = len(self.sequence)
+        self.times[action] = (self.time, end)
+        self.lanes[number].order.append(action)
+        if action.op is Op.F and action.stage == 0 and action.index % self.diagram.repeats[1] == 0:
+            self.started_first = action.index
+
+    # -- recurrence -------------------------------------------------------------------------------
+
+    def state(self, base: int) -> Hashable:
+        """Everything that decides the future, relative to microbatch `base` and the present time."""
+        update = base // self.diagram.every
+        frontiers = []
+        for (op, stage), value in self.frontier.items():
+            origin = update if op is Op.U else base
+            frontiers.append((value - origin, frozenset(i - origin for i in self.done[op, stage])))
+        lanes = []
+        for lane in self.lanes:
+            running = lane.running
+            relative = None
+            if running is not None:
+                relative = (
+                    running.op,
+                    running.stage,
+                    running.index - (update if running.op is Op.U else base),
+                    lane.ends - self.time,
+                )
+            lanes.append((relative, lane.line, lane.iteration - base if lane.stream.body else 0))
+        return tuple(frontiers), tuple(lanes)
+
+    def ahead(self) -> int | None:
+        """The first stage whose forward runs away from its backward, if any does."""
+        for stage in range(self.diagram.stages):
+            gap = self.frontier[Op.F, stage] - self.frontier[self.diagram.gradient_op(stage), stage]
+            if gap > MAX_AHEAD + self.diagram.repeats[1]:
+                return stage
+        return None
+
+
+def order_streams(diagram: Diagram, duration: Duration) -> Plan | Stuck:
+    """Replays the diagram until its state recurs."""
+    replay = Replay(diagram, duration)
+    settle = diagram.repeats[0]
+    seen: dict[Hashable, tuple[int, int, tuple[int, ...]]] = {}
+    repeated = False
+    for now in replay.instants():
+        base = replay.started_first
+        if base is None:
+            continue
+        if (stage := replay.ahead()) is not None:
+            return Stuck("ahead", replay, stage)
+        if base > _MAX_MICROBATCHES + settle:
+            return Stuck("endless", replay)
+        if min(f * (diagram.every if op is Op.U else 1) for (op, _), f in replay.frontier.items()) < settle:
+            continue
+        state = replay.state(base)
+        cuts = tuple(len(lane.order) for lane in replay.lanes)
+        if state in seen and repeated:
+            first, then, before = seen[state]
+            orders = tuple(tuple(lane.order) for lane in replay.lanes)
+            plan = Plan(orders, before, first, base - first, now - then, replay.times, replay.sequence)
+            return _cut_before_instant(plan, diagram.every)
+        # One more round after the first recurrence: only then is also what led to the state the same.
+        repeated = repeated or state in seen
+        seen[state] = (base, now, cuts)
+    return Stuck("deadlock", replay)
+
+
+def _cut_before_instant(plan: Plan, every: int) -> Plan:
+    """Moves both cuts to before their instants, so that a body begins with what started the round."""
+    now, then = (plan.times[Action(0, Op.F, m)][0] for m in (plan.start + plan.microbatches, plan.start))
+    orders = tuple(tuple(a for a in order if plan.times[a][0] < now) for order in plan.orders)
+    cuts = tuple(sum(plan.times[a][0] < then for a in order) for order in orders)
+    return replace(plan, orders=orders, cuts=cuts)

@@ -1,0 +1,50 @@
+"""L1: the lowered launches as a table per stream, each action with the version it reads in the planned timing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from asyncpipe.ir import Action, Cell, Op, Table, TableStream
+from asyncpipe.passes.diagram import Diagram
+from asyncpipe.passes.lower_to_streams import Lowered, Waiting
+
+__all__ = ["tabulate"]
+
+_READERS = (Op.F, Op.B, Op.I)
+
+
+def tabulate(
+    name: str,
+    diagram: Diagram,
+    lowered: Lowered,
+    step: int,
+    slots: tuple[int, ...],
+    n: int | None,
+    reads: Callable[[Action], int],
+) -> Table:
+    """The table; `reads` gives the version that an action with an absolute index reads."""
+
+    def absolute(waiting: Waiting) -> Cell:
+        action = waiting.action
+        return Cell(action, reads(action) if action.op in _READERS else None)
+
+    update = lowered.start // diagram.every
+
+    def relative(waiting: Waiting) -> Cell:
+        action = waiting.action.shifted(update if waiting.action.op is Op.U else lowered.start)
+        return Cell(waiting.action, reads(action) - update if action.op in _READERS else None)
+
+    def rows(launches: Iterable[Waiting], stream: int, cell: Callable[[Waiting], Cell]) -> tuple[Cell, ...]:
+        return tuple(cell(waiting) for waiting in launches if waiting.stream == stream)
+
+    streams = tuple(
+        TableStream(
+            stream.name,
+            stream.device,
+            rows(lowered.warmup, i, absolute),
+            rows(lowered.body, i, relative),
+            rows(lowered.cooldown, i, absolute),
+        )
+        for i, stream in enumerate(diagram.streams)
+    )
+    return Table(name, diagram.stages, diagram.every, lowered.start, step, lowered.iterations, n, slots, streams)

@@ -1,0 +1,91 @@
+"""From a file, a library name or a text to a Schedule; overrides (`-o key=value`) pass the same checks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from asyncpipe.errors import Position, ScheduleError, UsageError, did_you_mean
+from asyncpipe.schedule.format import SCHEDULE
+from asyncpipe.schedule.kinds import MISSING
+from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, parse_text, read_file
+from asyncpipe.schedule.spec import Schedule
+
+__all__ = ["apply_overrides", "find_schedule", "library", "load", "load_text", "read_schedule"]
+
+_LIBRARY = Path(__file__).resolve().parent.parent / "schedules"
+
+
+def library() -> dict[str, Path]:
+    """The built-in schedules by name."""
+    return {path.stem: path for path in sorted(_LIBRARY.glob("*.yaml"))}
+
+
+def find_schedule(name: str | Path) -> Path:
+    """The file of a schedule given by path or by library name; a name that is neither stays a path."""
+    path = Path(name)
+    if path.exists() or path.suffix or "/" in str(name):
+        return path
+    known = library()
+    if str(name) in known:
+        return known[str(name)]
+    raise UsageError(
+        f"no schedule named {str(name)!r} in the library, and no such file",
+        did_you_mean(str(name), list(known)),
+    )
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Schedule:
+    """Reads and validates a schedule; ScheduleError carries every finding with its place."""
+    report = Report()
+    schedule = read_schedule(name, report, overrides)
+    if schedule is None or report.has_errors:
+        raise ScheduleError(report.diagnostics)
+    return schedule
+
+
+def read_schedule(name: str | Path, report: Report, overrides: Sequence[str] = ()) -> Schedule | None:
+    """As `load`, with the findings added to `report`."""
+    path = find_schedule(name)
+    text = read_file(path, report)
+    return None if text is None else load_text(text, str(path), report, overrides)
+
+
+def load_text(text: str, file: str, report: Report, overrides: Sequence[str] = ()) -> Schedule | None:
+    """Validates a schedule's text; None if that failed, with the findings in `report`."""
+    node = parse_text(text, file, report)
+    if node is None:
+        return None
+    node = apply_overrides(node, overrides, report)
+    schedule = SCHEDULE.read(node, report)
+    if schedule is MISSING:
+        return None
+    assert isinstance(schedule, Schedule)
+    return replace(schedule, file=file, name=schedule.name or Path(file).stem)
+
+
+def apply_overrides(node: Node, overrides: Sequence[str], report: Report) -> Node:
+    """The tree with each `dotted.key=value` set; values are YAML and are reported as `<-o #1>`."""
+    for number, override in enumerate(overrides, 1):
+        key, equals, text = override.partition("=")
+        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+            raise UsageError(f"-o {override!r}: expected key=value", "as in -o in_flight=4 or -o job.optimizer.lr=0.01")
+        file = f"<-o #{number}>"
+        value = parse_text(text, file, report) if text else Scalar(None, "", Position(file, 1, 1))
+        if value is not None:
+            node = _with(node, key.split("."), value, file)
+    return node
+
+
+def _with(node: Node, path: list[str], value: Node, file: str) -> Node:
+    if not path:
+        return value
+    where = Position(file, 1, 1)
+    here = node if isinstance(node, Mapping) else Mapping((), where)
+    name = Scalar(path[0], path[0], where)
+    child = _with(here.get(path[0]) or Mapping((), where), path[1:], value, file)
+    if here.get(path[0]) is None:
+        return replace(here, items=(*here.items, (name, child)))
+    return replace(here, items=tuple((k, child if k.value == path[0] else v) for k, v in here.items))

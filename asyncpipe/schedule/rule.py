@@ -1,0 +1,160 @@
+"""Rules (`F[s, m] after U[s, g-1] when m > 0`) and body entries (`B[s, m-2]`): text to data and back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from asyncpipe.errors import Position
+from asyncpipe.ir import Op
+from asyncpipe.schedule.expression import (
+    Expression,
+    ExpressionError,
+    Name,
+    names,
+    parse_condition,
+    parse_expression,
+)
+
+__all__ = ["BodyEntry", "Rule", "parse_body_entry", "parse_rule"]
+
+_CONSTANTS = {"S", "D", "last"}
+_TARGET_NAMES = {True: _CONSTANTS | {"s", "g", "lo", "hi"}, False: _CONSTANTS | {"s", "m", "g", "lo", "hi"}}
+_REFERENCE = re.compile(r"\s*([A-Za-z ]*?)\s*\[([^\[\],]*),([^\[\],]*)\]\s*")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One family of extra edges: every target waits for its sources.
+
+    `target_stage` None means that the target binds `s` (all stages); `source_stage` None means `*`, all stages.
+    """
+
+    targets: tuple[Op, ...]
+    target_stage: Expression | None
+    source: Op
+    source_stage: Expression | None
+    source_index: Expression
+    when: Expression | None = None
+    where: Position | None = field(default=None, compare=False)
+
+    @property
+    def index(self) -> str:
+        """The name of the target's second index: `m`, or `g` where updates are the target."""
+        return "g" if self.targets == (Op.U,) else "m"
+
+    def __str__(self) -> str:
+        target_stage = "s" if self.target_stage is None else str(self.target_stage)
+        source_stage = "*" if self.source_stage is None else str(self.source_stage)
+        condition = f" when {self.when}" if self.when else ""
+        targets = " ".join(op.value for op in self.targets)
+        target = f"{targets}{' ' if len(self.targets) > 1 else ''}[{target_stage}, {self.index}]"
+        return f"{target} after {self.source}[{source_stage}, {self.source_index}]{condition}"
+
+
+@dataclass(frozen=True)
+class BodyEntry:
+    """One line of a body: an op, its stage (None is `*`, the stream's stages in data order), and a microbatch."""
+
+    op: Op
+    stage: Expression | None
+    index: Expression
+    where: Position | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.op}[{'*' if self.stage is None else self.stage}, {self.index}]"
+
+
+@dataclass(frozen=True)
+class _Reference:
+    ops: tuple[Op, ...]
+    stage: Expression | None
+    stage_offset: int
+    index: Expression
+    index_offset: int
+    index_length: int
+
+
+def parse_rule(text: str) -> Rule:
+    """The rule that `text` states; ExpressionError with an offset into `text` for anything else."""
+    match = re.search(r"\bafter\b", text)
+    if match is None:
+        raise ExpressionError("expected `target after source`, as in F[0, m] after U[*, g-1]", 0, len(text))
+    when = re.search(r"\bwhen\b", text)
+    target = _reference(text[: match.start()], 0, single=False)
+    end = when.start() if when else len(text)
+    source = _reference(text[match.end() : end], match.end(), single=True)
+    _check_target(target)
+    updates = target.ops == (Op.U,)
+    if source.stage is not None:
+        _check_names(source.stage, _CONSTANTS | {"s"}, source.stage_offset)
+    _check_names(source.index, _TARGET_NAMES[updates], source.index_offset)
+    condition = None
+    if when:
+        condition = parse_condition(text[when.end() :], when.end())
+        _check_names(condition, _TARGET_NAMES[updates], when.end())
+    target_stage = None if target.stage == Name("s") else target.stage
+    return Rule(target.ops, target_stage, source.ops[0], source.stage, source.index, condition)
+
+
+def parse_body_entry(text: str) -> BodyEntry:
+    """The body entry that `text` states; the index is always a microbatch, `U` is issued where it ends an update."""
+    reference = _reference(text, 0, single=True)
+    if reference.stage is not None:
+        _check_names(reference.stage, _CONSTANTS | {"s", "d"}, reference.stage_offset)
+    _check_names(reference.index, _CONSTANTS | {"s", "d", "m"}, reference.index_offset)
+    return BodyEntry(reference.ops[0], reference.stage, reference.index)
+
+
+def _reference(text: str, offset: int, *, single: bool) -> _Reference:
+    """`OP[stage, index]`, or with several ops where `single` is false."""
+    match = _REFERENCE.fullmatch(text)
+    if match is None:
+        blank = len(text) - len(text.lstrip())
+        what = f"found {text.strip()!r}" if text.strip() else "found nothing"
+        raise ExpressionError(f"expected OP[stage, index], {what}", offset + blank, max(1, len(text.strip())))
+    ops = _ops(match, offset, single)
+    star = match[2].strip() == "*"
+    if star and not single:
+        raise ExpressionError("a target is bound by s; `*` belongs to sources", offset + match.start(2), 1)
+    return _Reference(
+        ops,
+        None if star else parse_expression(match[2], offset + match.start(2)),
+        offset + match.start(2),
+        parse_expression(match[3], offset + match.start(3)),
+        offset + match.start(3),
+        len(match[3]),
+    )
+
+
+def _ops(match: re.Match[str], offset: int, single: bool) -> tuple[Op, ...]:
+    words = list(re.finditer(r"\S+", match[1]))
+    if not words:
+        raise ExpressionError("an op is missing before '['", offset + match.start(2) - 1)
+    for word in words:
+        if word[0] not in Op.__members__:
+            at = offset + match.start(1) + word.start()
+            raise ExpressionError(f"unknown op {word[0]!r}; expected one of F, B, I, W, U", at, len(word[0]))
+    if single and len(words) > 1:
+        raise ExpressionError("expected one op", offset + match.start(1) + words[1].start(), len(words[1][0]))
+    return tuple(Op(word[0]) for word in words)
+
+
+def _check_target(target: _Reference) -> None:
+    if Op.U in target.ops and len(target.ops) > 1:
+        raise ExpressionError("U counts updates and cannot share a target with ops that count microbatches", 0, 1)
+    wanted = "g" if target.ops == (Op.U,) else "m"
+    if target.index != Name(wanted):
+        hint = f"the target's second index must be {wanted!r} (shift the source instead)"
+        raise ExpressionError(hint, target.index_offset, target.index_length)
+    if target.stage is not None and target.stage != Name("s"):
+        _check_names(target.stage, _CONSTANTS, target.stage_offset)
+
+
+def _check_names(expression: Expression, allowed: set[str], offset: int) -> None:
+    for name in names(expression):
+        if name.name not in allowed:
+            choices = ", ".join(sorted(allowed))
+            raise ExpressionError(
+                f"unknown name {name.name!r}; known here: {choices}", name.offset or offset, len(name.name)
+            )

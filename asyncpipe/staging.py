@@ -1,0 +1,102 @@
+"""Which layers make a stage: the author's number or list, or layers merged until the hand-over costs little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from asyncpipe.errors import Diagnostic, ScheduleError, UsageError
+from asyncpipe.schedule import Schedule, StageRange
+
+__all__ = ["LayerWork", "cut_evenly", "cut_stages", "estimated_seconds"]
+
+FLOPS_PER_SECOND = 30e9
+BYTES_PER_SECOND = 10e9
+SECONDS_PER_OPERATION = 8e-6
+"""What one CPU core does, roughly. Estimates decide only where to cut, so that every machine cuts alike."""
+HAND_OVER_SECONDS = 60e-6
+LEAST_STAGE_SECONDS = 10 * HAND_OVER_SECONDS
+"""A stage's forward should take ten times what handing over to the next stage costs."""
+
+
+class LayerWork(Protocol):
+    """The counts of a layer: those of a built-in's description, or measured on a module."""
+
+    @property
+    def forward_flops(self) -> int: ...
+    @property
+    def activation_bytes(self) -> int: ...
+    @property
+    def parameter_bytes(self) -> int: ...
+    @property
+    def operations(self) -> int: ...
+
+
+def estimated_seconds(layer: LayerWork) -> float:
+    """The forward time of a layer on one core, from its counts alone."""
+    moved = 2 * layer.activation_bytes + layer.parameter_bytes
+    compute = layer.forward_flops / FLOPS_PER_SECOND + moved / BYTES_PER_SECOND
+    return compute + layer.operations * SECONDS_PER_OPERATION
+
+
+def cut_stages(
+    schedule: Schedule, asked: int | None, layers: int, costs: Callable[[], Sequence[LayerWork]]
+) -> tuple[range, ...]:
+    """The layers of each stage. `asked` wins over the file; UsageError or ScheduleError where layers do not suffice."""
+    wanted = schedule.stages if asked is None else asked
+    if isinstance(wanted, tuple):
+        return _named(wanted, layers)
+    if wanted == "layers":
+        return tuple(range(i, i + 1) for i in range(layers))
+    if isinstance(wanted, int) and wanted > layers:
+        raise UsageError(
+            f"the schedule has {wanted} stages, but the model has only {layers} layers",
+            f"use --stages {layers} or fewer; a model is cut at the children of nn.Sequential",
+        )
+    seconds = [estimated_seconds(layer) for layer in costs()] if layers > 1 else [1.0]
+    return cut_evenly(seconds, wanted) if isinstance(wanted, int) else _auto(seconds)
+
+
+def _auto(seconds: Sequence[float]) -> tuple[range, ...]:
+    """The most stages of which each is worth its hand-over."""
+    for stages in range(len(seconds), 1, -1):
+        cut = cut_evenly(seconds, stages)
+        if min(sum(seconds[i] for i in part) for part in cut) >= LEAST_STAGE_SECONDS:
+            return cut
+    return (range(len(seconds)),)
+
+
+def _named(ranges: tuple[StageRange, ...], layers: int) -> tuple[range, ...]:
+    expected = 0
+    for part in ranges:
+        if part.first != expected or part.last < part.first:
+            message = (
+                f"stage {part.name} has the layers {part.first}-{part.last}; expected it to begin with layer {expected}"
+            )
+            raise ScheduleError(
+                [Diagnostic("AP120", message, part.where, "every layer belongs to exactly one stage, in order")]
+            )
+        expected = part.last + 1
+    if expected != layers:
+        message = f"the stages cover {expected} layers; the model has {layers}"
+        raise ScheduleError(
+            [Diagnostic("AP120", message, ranges[-1].where, "every layer belongs to exactly one stage")]
+        )
+    return tuple(range(part.first, part.last + 1) for part in ranges)
+
+
+def cut_evenly(costs: Sequence[float], stages: int) -> tuple[range, ...]:
+    """Consecutive runs of layers, `stages` of them, whose largest total cost is as small as possible."""
+    total = [0.0]
+    for cost in costs:
+        total.append(total[-1] + cost)
+    count = len(costs)
+    # best[i]: (cost of the costliest stage, starts of all stages) for the first i layers.
+    best: list[tuple[float, tuple[int, ...]]] = [(total[i], (0,)) for i in range(count + 1)]
+    for k in range(1, stages):
+        row: list[tuple[float, tuple[int, ...]]] = [(float("inf"), ())] * (count + 1)
+        for i in range(k + 1, count + 1):
+            row[i] = min((max(best[j][0], total[i] - total[j]), (*best[j][1], j)) for j in range(k, i))
+        best = row
+    starts = best[count][1]
+    return tuple(range(a, b) for a, b in zip(starts, (*starts[1:], count), strict=True))
