@@ -1,0 +1,1 @@
+"""Everything that runs a program: stages, weights, optimizers and the back ends."""

@@ -1,0 +1,61 @@
+"""Evaluation of a drained model: loss and accuracy, in evaluation mode, nothing remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from asyncpipe.errors import UsageError, UserCodeError
+from asyncpipe.runtime.stage import Loss
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+class Evaluation(TypedDict):
+    """Means over all samples."""
+
+    loss: float
+    accuracy: float | None
+
+
+def evaluate(model: nn.Module, loss: Loss, batches: Iterable[tuple[Any, Any]]) -> Evaluation:
+    """Mean loss and, where the targets are class numbers, accuracy. UsageError without batches."""
+    total, correct, samples, classified = 0.0, 0, 0, 0
+    with torch.no_grad(), _evaluating(model):
+        for inputs, targets in batches:
+            try:
+                outputs = model(inputs)
+                value = float(loss(outputs, targets))
+            except Exception as error:
+                raise UserCodeError(f"evaluation: {type(error).__name__}: {error}") from error
+            size = len(targets) if isinstance(targets, Tensor) and targets.dim() else 1
+            total += value * size
+            samples += size
+            if _are_classes(outputs, targets):
+                correct += int((outputs.argmax(1) == targets).sum())
+                classified += size
+    if not samples:
+        raise UsageError("there are no batches to evaluate on")
+    return {"loss": total / samples, "accuracy": correct / classified if classified else None}
+
+
+def _are_classes(outputs: Any, targets: Any) -> bool:
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+        return False
+    return outputs.dim() == 2 and targets.dim() == 1 and not targets.is_floating_point()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the block; afterwards every submodule is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,134 @@
+"""The optimizer of one stage, the same for every back end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from asyncpipe.errors import CheckpointError, InternalError, UsageError
+from asyncpipe.runtime.arena import Arena, Place
+from asyncpipe.runtime.builtin_rule import BuiltinRule
+from asyncpipe.runtime.optimizer_options import OPTIONS, read_non_negative, suggestion
+from asyncpipe.runtime.torch_rule import PREFIX, TorchRule, find_optimizer_class
+from asyncpipe.runtime.update_rule import Arithmetic, ParameterState, UpdateRule
+
+__all__ = ["OptimizerSpec", "OptimizerState", "StageOptimizer", "make_optimizer"]
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """`use`: sgd, adam, adamw, nadam, "torch.optim.NAME" or a class; `options`: torch.optim's, without lr."""
+
+    use: str | type[torch.optim.Optimizer]
+    lr: float
+    options: Mapping[str, object] = field(default_factory=dict)
+    arithmetic: Arithmetic = "default"
+
+
+class OptimizerState(TypedDict):
+    """Plain numbers and tensors: the steps so far, and by parameter name what torch.optim would keep."""
+
+    count: int
+    parameters: dict[str, ParameterState]
+
+
+class StageOptimizer:
+    """One optimizer state over one arena; `step` never locks and may be called from any thread."""
+
+    def __init__(self, arena: Arena, rule: UpdateRule) -> None:
+        self._arena = arena
+        self._rule = rule
+        # A number per thread, written by that thread alone: exact without a lock.
+        self._counts: dict[int, int] = {}
+        self._loaded_count = 0
+
+    @property
+    def count(self) -> int:
+        """How many steps were taken, by all threads."""
+        return self._loaded_count + sum(list(self._counts.values()))
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether two threads may be inside `step` at once; else steps must follow one another."""
+        return self._rule.concurrent
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the tensors that the optimizer keeps now."""
+        return self._rule.state_bytes
+
+    def step(self, gradients: Sequence[Tensor | None], lr: float) -> None:
+        """Apply one update to the arena in place, with one gradient per view; gradients stay as they are.
+
+        A view without one is skipped: no weight decay, no momentum, no step. UsageError for sparse gradients.
+        """
+        with torch.no_grad():
+            self._rule.apply(_arrange(self._arena, gradients), lr)
+        thread = threading.get_ident()
+        self._counts[thread] = self._counts.get(thread, 0) + 1
+
+    def state(self) -> OptimizerState:
+        """A copy of the whole state."""
+        states = self._rule.parameter_states()
+        return {"count": self.count, "parameters": dict(zip(self._arena.names, states, strict=True))}
+
+    def load_state(self, state: OptimizerState) -> None:
+        """Continue from what `state` returned; CheckpointError where it belongs to other parameters."""
+        states, names = state["parameters"], self._arena.names
+        if states.keys() != set(names):
+            raise CheckpointError(f"optimizer state: expected parameters {names}, found {list(states)}")
+        self._rule.load_parameter_states([states[name] for name in names])
+        self._counts = {}
+        self._loaded_count = state["count"]
+
+
+def make_optimizer(spec: OptimizerSpec, arena: Arena) -> StageOptimizer:
+    """An optimizer with a state of its own over `arena`; UsageError where the spec cannot be met."""
+    _require_rate(spec.lr)
+    if spec.arithmetic not in ("default", "fused"):
+        raise UsageError(f"optimizer arithmetic must be default or fused, found {spec.arithmetic!r}")
+    return StageOptimizer(arena, _make_rule(spec, arena))
+
+
+def _make_rule(spec: OptimizerSpec, arena: Arena) -> UpdateRule:
+    if not isinstance(spec.use, str):
+        return TorchRule(arena, spec.use, spec.lr, spec.options, spec.arithmetic)
+    if spec.use in OPTIONS:
+        return BuiltinRule(arena, spec.use, spec.options, spec.arithmetic)
+    if spec.use.startswith(PREFIX):
+        return TorchRule(arena, find_optimizer_class(spec.use), spec.lr, spec.options, spec.arithmetic)
+    raise UsageError(
+        f"no optimizer is called {spec.use!r}{suggestion(spec.use.lower(), OPTIONS)}",
+        f"use {', '.join(OPTIONS)}, or {PREFIX}NAME for any class of torch.optim",
+    )
+
+
+def _require_rate(lr: object) -> None:
+    try:
+        read_non_negative(lr)
+    except ValueError:
+        raise UsageError(f"optimizer: lr must be a finite number of at least 0, found {lr!r}") from None
+
+
+def _arrange(arena: Arena, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Check one gradient per view, and give each the strides of its view, as autograd does for `.grad`."""
+    if len(gradients) != len(arena.views):
+        raise InternalError(f"expected {len(arena.views)} gradients, found {len(gradients)}")
+    triples = zip(gradients, arena.layout.places, arena.views, strict=True)
+    return [None if gradient is None else _arrange_one(gradient, place, view) for gradient, place, view in triples]
+
+
+def _arrange_one(gradient: Tensor, place: Place, view: Tensor) -> Tensor:
+    if not place.trainable:
+        raise InternalError(f"{place.name} does not require a gradient, but has one")
+    if gradient.layout != torch.strided:
+        raise UsageError(
+            f"the gradient of {place.name} is sparse, the optimizers need dense ones",
+            "construct its module with sparse=False",
+        )
+    return gradient if gradient.stride() == view.stride() else torch.empty_like(view).copy_(gradient)

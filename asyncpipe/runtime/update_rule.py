@@ -1,0 +1,36 @@
+"""What the optimizers have in common: one update rule with one state over one arena."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+__all__ = ["Arithmetic", "ParameterState", "UpdateRule"]
+
+Arithmetic = Literal["default", "fused"]
+"""`default` equals torch.optim's loop bit for bit; `fused` (one pass over memory) differs in last bits."""
+
+ParameterState = dict[str, Tensor | float]
+"""What is kept for one parameter, under torch.optim's names; empty before its first update."""
+
+
+class UpdateRule(Protocol):
+    """Several rules over one arena are independent: each owns its state, all change the same parameters."""
+
+    concurrent: bool
+    """Whether two threads may apply updates at once; each element then keeps the last write."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the tensors that the rule keeps now."""
+
+    def apply(self, gradients: Sequence[Tensor | None], lr: float) -> None:
+        """Change the arena's views in place; a view without a gradient stays, and so does its state."""
+
+    def parameter_states(self) -> list[ParameterState]:
+        """A copy of what is kept for each view."""
+
+    def load_parameter_states(self, states: Sequence[ParameterState]) -> None:
+        """Continue from what `parameter_states` returned; CheckpointError where it does not fit."""

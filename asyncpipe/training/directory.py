@@ -1,0 +1,72 @@
+"""The run directory: what was asked, on what it ran, what came out. The interface to every other tool."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from asyncpipe.errors import UsageError
+from asyncpipe.schedule import Schedule
+from asyncpipe.schedule.job import JobSpec, job_text
+
+__all__ = ["RunDirectory"]
+
+
+class RunDirectory:
+    """Writes into a new folder; metrics go out line by line, so a killed run leaves what it had."""
+
+    def __init__(self, out: str | None, name: str) -> None:
+        self.path = _new_folder(out, name)
+        self._metrics = (self.path / "metrics.jsonl").open("w", encoding="utf-8")
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._metrics.close()
+
+    def write_inputs(self, schedule: Schedule, job: JobSpec, environment: dict[str, object]) -> None:
+        """The file as given, the schedule and the job with every default, and the machine."""
+        given = Path(schedule.file)
+        self._text("schedule.yaml", given.read_text("utf-8") if given.is_file() else str(schedule))
+        indented = "".join(f"  {line}\n" for line in job_text(job).splitlines())
+        self._text("resolved.yaml", f"{schedule}job:\n{indented}")
+        self._text("env.json", json.dumps(environment, indent=2) + "\n")
+
+    def metric(self, **row: Any) -> None:
+        self._metrics.write(json.dumps(row) + "\n")
+
+    def flush(self) -> None:
+        self._metrics.flush()
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        self._text("summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def _text(self, name: str, text: str) -> None:
+        (self.path / name).write_text(text, encoding="utf-8")
+
+
+def _new_folder(out: str | None, name: str) -> Path:
+    """A folder that was not there, or is empty: a run never overwrites another."""
+    if out is not None:
+        path = Path(out)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"--out {out}: exists and is not an empty folder", "name another folder")
+        return _made(path)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+    names = (Path("runs") / f"{safe}-{stamp}{'' if k == 0 else f'-{k}'}" for k in range(1000))
+    return _made(next(path for path in names if not path.exists()))
+
+
+def _made(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the run directory {path} cannot be made: {error.strerror}", "use --out") from None
+    return path
