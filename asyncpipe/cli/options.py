@@ -1,0 +1,58 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import click
+
+from asyncpipe.errors import UsageError
+from asyncpipe.ir import Op
+from asyncpipe.schedule import Costs
+
+__all__ = ["costs_text", "instance_options", "json_option", "override_option", "parse_costs"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+override_option = click.option(
+    "-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key of the file, as in -o in_flight=4."
+)
+
+
+def _costs(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Costs | None:
+    return None if value is None else parse_costs(value)
+
+
+def parse_costs(text: str) -> Costs:
+    """`F=1,B=2,U=0` as costs; UsageError for anything else."""
+    values: dict[Op, tuple[Fraction, ...]] = {}
+    for part in text.split(","):
+        name, equals, number = part.partition("=")
+        try:
+            cost = Fraction(number)
+        except (ValueError, ZeroDivisionError):
+            cost = Fraction(-1)
+        if name.strip() not in Op.__members__ or not equals or cost < 0:
+            raise UsageError(f"--costs {text!r}: {part!r} is no cost", "as in --costs F=1,B=2,U=0")
+        values[Op(name.strip())] = (cost,)
+    return Costs(tuple(sorted(values.items())))
+
+
+def costs_text(costs: Costs, ops: frozenset[Op]) -> str:
+    """The costs of the ops that a schedule runs, `F=1 B=2 U=0`."""
+    overridden = dict(costs.values)
+    parts = []
+    for op in (op for op in Op if op in ops):
+        times = overridden.get(op, (costs.of(op, 0),))
+        parts.append(f"{op}={','.join(map(str, times))}")
+    return " ".join(parts)
+
+
+def instance_options(command: Command) -> Command:
+    """--stages, --microbatches and --costs: the instance that is compiled."""
+    command = click.option("--costs", callback=_costs, metavar="F=1,B=2,U=0", help="Time of each op.")(command)
+    command = click.option("--microbatches", type=click.IntRange(1, 10**9), help="How many microbatches.")(command)
+    return click.option("--stages", type=click.IntRange(1, 4096), help="How many stages.")(command)

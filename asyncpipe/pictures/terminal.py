@@ -1,0 +1,102 @@
+"""The stream x time diagram in a terminal: boxes by op, idle time as dots, updates that take no time as marks."""
+
+from __future__ import annotations
+
+import math
+
+from asyncpipe.ir import Op
+from asyncpipe.pictures.timeline import Box, Row, Timeline
+
+__all__ = ["draw", "scale_for"]
+
+_FILL = {Op.F: "-", Op.B: "=", Op.I: "=", Op.W: "~", Op.U: "#"}
+_COLOURS = {Op.F: "30;46", Op.B: "30;43", Op.I: "30;43", Op.W: "30;45", Op.U: "97;41"}
+_IDLE = "."
+_MOST = 12
+"""Columns for the shortest box, at most."""
+
+
+def scale_for(timeline: Timeline) -> int:
+    """Columns per unit of time, so that labels fit into the shortest box."""
+    boxes = [box for row in timeline.rows for box in row.boxes if box.end > box.start]
+    shortest = min((box.end - box.start for box in boxes), default=1.0)
+    label = max((len(str(box.action)) for box in boxes), default=3)
+    return max(1, min(_MOST, math.ceil((label + 1) / shortest)))
+
+
+def draw(timeline: Timeline, width: int = 100, colour: bool = False) -> str:
+    """The diagram, cut at `width` columns; the last line of a cut picture says how much is missing."""
+    names = max((len(row.name) for row in timeline.rows), default=0)
+    room = max(20, width - names - 3)
+    scale = scale_for(timeline)
+    lines = []
+    for row in timeline.rows:
+        lines.append(f"{row.name:<{names}} |{_boxes(row, scale, room, timeline.end, colour)}|")
+        marks = _marks(row, scale, room)
+        if marks:
+            lines.append(f"{'':<{names}} |{marks}")
+    lines.append(f"{'time':<{names}}  {_axis(timeline.end, scale, room)}")
+    if timeline.end * scale > room:
+        enough = int(timeline.end * scale) + names + 4
+        seen = f"(the first {room / scale:g} of {timeline.end:g}; --width {enough} shows all)"
+        lines.append(f"{'':<{names}}  {seen}")
+    return "\n".join(lines) + "\n"
+
+
+def _boxes(row: Row, scale: int, room: int, end: float, colour: bool) -> str:
+    cells = [_IDLE] * min(room, round(end * scale))
+    paint: list[str] = [""] * len(cells)
+    for box in row.boxes:
+        if box.end == box.start:
+            continue
+        first, last = round(box.start * scale), round(box.end * scale)
+        text = _label(box, last - first)
+        for i, character in enumerate(text):
+            if first + i < len(cells):
+                cells[first + i] = character
+                paint[first + i] = _COLOURS[box.action.op] if i < len(text) - 1 or len(text) == 1 else ""
+    return "".join(cells) if not colour else _painted(cells, paint)
+
+
+def _label(box: Box, length: int) -> str:
+    """The action's text, or its microbatch where that is too long, filled up by op; the last column stays free."""
+    fill = _FILL[box.action.op]
+    for text in (str(box.action), str(box.action.index), ""):
+        if len(text) < length or not text:
+            return (text + fill * length)[: max(1, length - 1)] + (" " if length > 1 else "")
+    return ""
+
+
+def _painted(cells: list[str], paint: list[str]) -> str:
+    parts = []
+    for i, (character, colour) in enumerate(zip(cells, paint, strict=True)):
+        if i == 0 or colour != paint[i - 1]:
+            parts.append(f"\x1b[0m\x1b[{colour}m" if colour else "\x1b[0m")
+        parts.append(character)
+    return "".join(parts) + "\x1b[0m"
+
+
+def _marks(row: Row, scale: int, room: int) -> str:
+    """`^1U3` below the instant at which an update takes effect; several at one instant share the mark."""
+    line = ""
+    last = -1.0
+    for box in row.boxes:
+        column = round(box.start * scale)
+        if box.end > box.start or column >= room:
+            continue
+        if box.start == last:
+            line += f" {box.action}"
+        elif len(line) <= column:
+            line += " " * (column - len(line)) + f"^{box.action}"
+            last = box.start
+    return line[:room]
+
+
+def _axis(end: float, scale: int, room: int) -> str:
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**4, 10**5, 10**9) if s * scale >= 5)
+    line = ""
+    time = 0
+    while time * scale < min(room, end * scale + 1):
+        line += " " * (round(time * scale) - len(line)) + str(time)
+        time += step
+    return line
