@@ -12,11 +12,11 @@ __all__ = ["LayerWork", "cut_evenly", "cut_stages", "estimated_seconds"]
 
 FLOPS_PER_SECOND = 30e9
 BYTES_PER_SECOND = 10e9
-SECONDS_PER_OPERATION = 8e-6
+SECONDS_PER_OPERATION = 5e-6
 """What one CPU core does, roughly. Estimates decide only where to cut, so that every machine cuts alike."""
 HAND_OVER_SECONDS = 60e-6
-LEAST_STAGE_SECONDS = 10 * HAND_OVER_SECONDS
-"""A stage's forward should take ten times what handing over to the next stage costs."""
+LEAST_STAGE_SECONDS = 20 * HAND_OVER_SECONDS
+"""A stage's forward should take twenty times what handing over to the next stage costs."""
 
 
 class LayerWork(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import torch
@@ -11,7 +10,7 @@ from asyncpipe.errors import UsageError
 from asyncpipe.ir import Program
 from asyncpipe.runtime.execution import Execution
 from asyncpipe.runtime.serial import run_serial
-from asyncpipe.runtime.threads import Hook, run_threads
+from asyncpipe.runtime.threads import Hook, run_threads, usable_cores
 
 __all__ = ["BACKENDS", "Backend", "choose_backend", "default_threads", "resolve_backend"]
 
@@ -37,5 +36,4 @@ def default_threads(backend: str, program: Program) -> int:
     """Intra-op threads for each stream: `serial` leaves torch's setting, `threads` shares the cores out."""
     if resolve_backend(backend) == "serial":
         return torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(torch.get_num_threads(), cores // len(program.streams)))
+    return max(1, min(torch.get_num_threads(), usable_cores() // len(program.streams)))

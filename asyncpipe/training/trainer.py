@@ -176,12 +176,12 @@ def refuse_tied_stages(cut: list[list[Layer]]) -> None:
     """AP601's runtime twin: one parameter in two stages would get two optimizers and two staleness values."""
     owner: dict[int, int] = {}
     for number, part in enumerate(cut):
-        for layer, module in part:
+        for _, module in part:
             for name, parameter in module.named_parameters():
                 other = owner.setdefault(id(parameter), number)
                 if other != number:
                     raise UsageError(
-                        f"parameter {name} of layer {layer} is tied between the stages {other} and {number}",
+                        f"parameter {name} is tied between the stages {other} and {number}",
                         "cut the model so that tied parameters share a stage, or use --stages 1",
                     )
 

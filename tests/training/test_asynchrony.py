@@ -1,0 +1,188 @@
+"""What asynchronous runs really do: measured staleness, every gradient once, which weights a backward reads."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asyncpipe import Trainer
+from asyncpipe.compiler import compile_schedule
+from asyncpipe.ir import Action, Op
+from asyncpipe.runtime.stage import Stage
+from asyncpipe.schedule import Costs, library, load
+from tests.networks import batches, built
+
+
+class Bias(nn.Module):
+    """y = x + b. The gradient of b does not depend on any weight, and integers add exactly in any order."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.b = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.b
+
+
+def weighted_sum(output: Tensor, target: Tensor) -> Tensor:
+    return (output * target).sum()
+
+
+def integers(count: int, features: int) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(2)
+    made = (torch.randint(-4, 5, (2, 3, features), generator=generator).float() for _ in range(count))
+    return [(x, t) for x, t in made]
+
+
+@pytest.mark.parametrize("name", library())
+def test_serial_measures_the_staleness_that_the_compiler_states(name: str) -> None:
+    stages = 8
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(stages)), nn.Flatten())
+    trainer = Trainer(model, name, backend="serial", stages=stages, optimizer={"use": "sgd", "lr": 1e-3})
+    generator = torch.Generator().manual_seed(0)
+    data = [(torch.randn(4, 8, generator=generator), torch.randint(8, (4,), generator=generator)) for _ in range(40)]
+    trainer.fit(data)
+    assert trainer.compiled is not None
+    stated = trainer.compiled.staleness
+    measured = trainer.staleness.summary()
+    assert measured["apply"] == [float(value) for value in stated.apply]
+    assert measured["max"] == list(stated.max)
+    assert measured["forward_backward"] == [float(value) for value in stated.forward_backward]
+
+
+def test_async_lu_and_bu_have_the_staleness_of_the_paper() -> None:
+    expected = {"async-lu": (2, 2, 2, 1, 1, 1, 0, 0), "async-bu": (2,) * 8, "sgd": (0,) * 8, "sgd-ready": (0,) * 8}
+    for name, staleness in expected.items():
+        costs = Costs(((Op.F, (1,)), (Op.B, (2,)), (Op.U, (0,))))  # type: ignore[arg-type]
+        assert compile_schedule(load(name), 8, costs).staleness.apply == staleness
+
+
+def test_serial_is_reproducible_to_the_last_bit() -> None:
+    runs = []
+    for _ in range(2):
+        model = built("convnet")
+        report = Trainer(model, "hogwild", backend="serial", stages=3).fit(batches(20))
+        runs.append((report.losses, [p.clone() for p in model.parameters()]))
+    assert runs[0][0] == runs[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(runs[0][1], runs[1][1], strict=True))
+
+
+@pytest.mark.parametrize("schedule", ["async-lu", "async-bu"])
+def test_a_thousand_steps_under_stress_apply_every_gradient_exactly_once(schedule: str) -> None:
+    """Random sleeps shake the threads; the sum of all gradients must be in the weights, to the last bit."""
+    steps, stages, features = 1000, 4, 5
+    chance = random.Random(0)
+    started: list[Action] = []
+
+    def shake(stream: int, action: Action) -> None:
+        started.append(action)
+        if chance.random() < 0.03:
+            time.sleep(chance.random() * 5e-4)
+
+    data = integers(steps, features)
+    model = nn.Sequential(*(Bias(features) for _ in range(stages)))
+    trainer = Trainer(model, schedule, weighted_sum, {"use": "sgd", "lr": 1.0}, "threads", stages, hook=shake)
+    trainer.fit(data)
+    expected = -torch.stack([t.sum(0) for _, t in data]).sum(0)
+    for layer in model:
+        assert isinstance(layer, Bias)
+        assert torch.equal(layer.b, expected)
+    assert len(started) == len(set(started)) == steps * stages * 3
+    histogram = trainer.staleness.summary()["histogram"]
+    assert [sum(counts.values()) for counts in histogram] == [steps] * stages
+    x = data[0][0]
+    assert torch.equal(model(x), x + stages * expected)
+
+
+def test_threads_obey_every_edge_of_the_diagram() -> None:
+    """No action starts before all that it waits for has ended."""
+    chance = random.Random(1)
+    ended: set[Action] = set()
+    early: list[tuple[Action, Action]] = []
+    compiled = compile_schedule(load("async-bu"), 3)
+    count = 120
+
+    def watch(stream: int, action: Action) -> None:
+        if chance.random() < 0.1:
+            time.sleep(chance.random() * 1e-3)
+        early.extend((action, s) for s, _ in compiled.diagram.predecessors(action, count) if s not in ended)
+
+    trainer = Trainer(built("mlp"), "async-bu", backend="threads", stages=3, hook=watch)
+    trainer.prepare(batches(1)[0][0])
+    run = trainer.run_backend
+
+    def recording(execution: object, hook: object, poll: object) -> None:
+        from asyncpipe.runtime.execution import Execution
+
+        assert isinstance(execution, Execution)
+        original = execution.run
+
+        def run_and_mark(stream: int, action: Action) -> None:
+            original(stream, action)
+            ended.add(action)
+
+        execution.run = run_and_mark  # type: ignore[method-assign]
+        run(execution, watch, None)
+
+    trainer.run_backend = recording  # type: ignore[assignment]
+    trainer.fit(batches(count))
+    assert len(ended) == count * 3 * 3
+    assert early == []
+
+
+def make_stage(stash: bool) -> tuple[Stage, nn.Sequential]:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
+    return Stage(1, module, 2, stash, None), module
+
+
+def test_a_stashed_backward_equals_the_gradient_at_the_weights_of_its_forward() -> None:
+    stage, module = make_stage(stash=True)
+    x, dy = torch.randn(3, 6), torch.randn(3, 4)
+    leaf = x.clone().requires_grad_()
+    expected = torch.autograd.grad(module(leaf), [leaf, *module.parameters()], dy)
+    stage.forward(1, x)
+    for view in stage.arena.views:
+        view.add_(1.0)
+    (dx,), gradients = stage.backward(1, [dy])
+    assert all(torch.equal(a, b) for a, b in zip([dx, *gradients], expected, strict=True))  # type: ignore[arg-type]
+
+
+def test_a_latest_backward_uses_current_weights_and_stored_activations() -> None:
+    stage, module = make_stage(stash=False)
+    x, dy = torch.randn(3, 6), torch.randn(3, 4)
+    hidden = torch.tanh(module[0](x)).detach()
+    stage.forward(0, x)
+    for view in stage.arena.views:
+        view.mul_(2.0)
+    (dx,), (first_w, first_b, last_w, last_b) = stage.backward(0, [dy])
+    inner = (dy @ module[2].weight) * (1 - hidden * hidden)
+    assert dx is not None
+    torch.testing.assert_close(dx, inner @ module[0].weight)
+    torch.testing.assert_close(first_w, inner.T @ x)
+    torch.testing.assert_close(first_b, inner.sum(0))
+    torch.testing.assert_close(last_w, dy.T @ hidden)
+    torch.testing.assert_close(last_b, dy.sum(0))
+
+
+def test_slots_hold_different_microbatches_at_once() -> None:
+    stage, module = make_stage(stash=False)
+    xs, dy = [torch.randn(3, 6) for _ in range(2)], torch.randn(3, 4)
+    expected = [torch.autograd.grad(module(x), list(module.parameters()), dy) for x in xs]
+    for slot, x in enumerate(xs):
+        stage.forward(slot, x)
+    for slot in (1, 0):
+        _, gradients = stage.backward(slot, [dy])
+        assert all(torch.equal(a, b) for a, b in zip(gradients, expected[slot], strict=True))  # type: ignore[arg-type]
+
+
+def test_async_training_learns() -> None:
+    data = batches(4, size=16) * 40
+    for schedule in ("async-lu", "async-bu", "hogwild"):
+        trainer = Trainer(built("mlp"), schedule, optimizer={"use": "sgd", "lr": 0.3}, backend="threads", stages=2)
+        losses = trainer.fit(data).losses
+        assert sum(losses[-4:]) < 0.5 * sum(losses[:4])

@@ -1,0 +1,130 @@
+"""Every way to die: the first failure stops all threads, joins them, and says where it was."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from asyncpipe import Trainer
+from asyncpipe.errors import NumericalError, UsageError, UserCodeError
+from asyncpipe.runtime.execution import Execution
+from tests.networks import batches, built
+
+BACKENDS = ["serial", "threads"]
+
+
+class Fuse(nn.Module):
+    """Passes its input on until its turn comes: raises in the forward or in the backward."""
+
+    def __init__(self, after: int, backward: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.calls = [0]
+        self.after = after
+        self.backward = backward
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fuse:
+        twin = Fuse(self.after, self.backward)
+        twin.calls = self.calls
+        return twin
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * self.weight
+        self.calls[0] += 1
+        if self.calls[0] > self.after:
+            if not self.backward:
+                raise ValueError("blown in forward")
+            y.register_hook(self.blow)
+        return y
+
+    def blow(self, gradient: Tensor) -> None:
+        raise ValueError("blown in backward")
+
+
+def with_fuse(after: int, backward: bool) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Fuse(after, backward), nn.Linear(16, 10))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("backward", "stream"), [(False, "forward"), (True, r"backward\[\d\]")])
+def test_an_error_in_the_model_names_stream_action_and_stage(backend: str, backward: bool, stream: str) -> None:
+    trainer = Trainer(with_fuse(10, backward), "async-lu", backend=backend, stages=3)
+    op = "backward" if backward else "forward"
+    expected = rf"^stream {stream}, action 1[FB]\d+ \({op} of stage 1\): ValueError: blown in {op}$"
+    with pytest.raises(UserCodeError, match=expected) as caught:
+        trainer.fit(batches(30))
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training_goes_on_after_a_failure(backend: str) -> None:
+    model = with_fuse(10, False)
+    trainer = Trainer(model, "async-lu", backend=backend, stages=3, optimizer={"use": "sgd", "lr": 1e-3})
+    with pytest.raises(UserCodeError):
+        trainer.fit(batches(30))
+    model[2].after = 10**9
+    for stage in trainer.parts:
+        for slot in stage._slots:
+            for module in slot.module.modules():
+                if isinstance(module, Fuse):
+                    module.after = 10**9
+    assert trainer.fit(batches(8)).microbatches == 8
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loss_that_is_not_finite_stops_the_run(backend: str) -> None:
+    data = batches(12)
+    data[5] = (data[5][0] * float("nan"), data[5][1])
+    with pytest.raises(NumericalError, match=r"action 2F5 \(forward of stage 2\): the loss of microbatch 5 is nan"):
+        Trainer(built("mlp"), "async-lu", backend=backend, stages=3).fit(data)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_data_that_ends_early_is_an_error(backend: str) -> None:
+    with pytest.raises(UsageError, match="the data ended after 4 batches; the run needs 10"):
+        Trainer(built("mlp"), "hogwild", backend=backend).fit(batches(4), 10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_data_that_raises_is_the_users(backend: str) -> None:
+    def broken() -> Any:
+        yield from batches(3)
+        raise OSError("disk is gone")
+
+    with pytest.raises(UserCodeError, match="the data raised at batch 3: OSError: disk is gone"):
+        Trainer(built("mlp"), "async-lu", backend=backend).fit(broken(), 10)
+
+
+def test_an_interrupt_joins_every_thread() -> None:
+    class Stop(KeyboardInterrupt):
+        pass
+
+    def interrupt(execution: Execution) -> None:
+        raise Stop
+
+    trainer = Trainer(built("mlp"), "async-lu", backend="threads")
+    with pytest.raises(Stop):
+        trainer.fit((batches(1)[0] for _ in range(10**6)), 10**6, interrupt)
+    assert threading.active_count() == 1
+
+
+def test_a_value_that_is_no_tensor_between_stages_is_named() -> None:
+    class Dictionary(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"x": x}
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), Dictionary())
+
+    def loss(output: dict[str, Tensor], target: Tensor) -> Tensor:
+        return cross_entropy(output["x"], target)
+
+    Trainer(model, "sgd", loss, backend="serial", stages=1).fit(batches(2))
+    deeper = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Dictionary(), nn.Linear(16, 10))
+    with pytest.raises(UserCodeError, match="raised"):
+        Trainer(deeper, "sgd", backend="serial").fit(batches(2))

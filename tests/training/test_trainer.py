@@ -1,0 +1,177 @@
+"""The Python door: what `Trainer` accepts, refuses, and leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+import asyncpipe
+from asyncpipe import Trainer
+from asyncpipe.errors import ScheduleError, UsageError
+from tests.networks import batches, built
+
+
+def test_the_readme_example_trains() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    trainer = Trainer(
+        model, "async-lu", loss=cross_entropy, optimizer={"use": "sgd", "lr": 0.1, "momentum": 0.5}, backend="threads"
+    )
+    data = batches(4, size=32)
+    for _ in range(60):
+        report = trainer.fit(data)
+    result = trainer.evaluate(data)
+    assert report.train_loss < 0.1
+    assert result["accuracy"] == 1.0
+    assert cross_entropy(model(data[0][0]), data[0][1]) < 0.1
+
+
+def test_a_generator_and_a_number_of_microbatches_train_on_so_many() -> None:
+    trainer = Trainer(built("mlp"), "async-lu", backend="threads")
+    report = trainer.fit((batch for batch in batches(8)), 5)
+    assert (report.microbatches, report.updates, report.samples, len(report.losses)) == (5, 5, 35, 5)
+    assert trainer.fit(batch for batch in batches(3)).microbatches == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("backend", ["serial", "threads"])
+def test_runs_shorter_than_the_pipeline_work(count: int, backend: str) -> None:
+    trainer = Trainer(built("mlp"), "async-bu", backend=backend, stages=3)
+    assert trainer.fit(batches(count)).updates == count
+
+
+def test_a_model_that_is_no_sequential_is_one_layer() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(64, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x.flatten(1))  # type: ignore[no-any-return]
+
+    trainer = Trainer(Net(), "async-lu", backend="threads")
+    trainer.fit(batches(6))
+    assert len(trainer.parts) == 1
+    with pytest.raises(UsageError, match="the schedule has 2 stages, but the model has only 1 layers"):
+        Trainer(Net(), "async-lu", stages=2).fit(batches(6))
+
+
+def test_tuples_pass_between_stages() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Linear(64, 8), nn.Linear(64, 8)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.left(x.flatten(1)), self.right(x.flatten(1))
+
+    class Join(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(8, 10)
+
+        def forward(self, parts: tuple[Tensor, Tensor]) -> Tensor:
+            return self.out(parts[0] * parts[1])  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Two(), Join())
+    twin = nn.Sequential(Two(), Join())
+    twin.load_state_dict(model.state_dict())
+    data = batches(5)
+    Trainer(model, "sgd", optimizer={"use": "sgd", "lr": 0.1}, backend="serial", stages=2).fit(data)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    for x, y in data:
+        optimizer.zero_grad()
+        cross_entropy(twin(x), y).backward()
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_integer_inputs_reach_an_embedding() -> None:
+    from asyncpipe import models
+
+    model = models.build("lstm", {"hidden": 8, "vocabulary": 30}, (12,), 4)
+    generator = torch.Generator().manual_seed(0)
+    tokens = [(torch.randint(30, (5, 12), generator=generator), torch.randint(4, (5,), generator=generator)) for _ in range(6)]
+    assert Trainer(model, "async-lu", backend="threads", stages=3).fit(tokens).updates == 6
+
+
+def test_tied_parameters_in_two_stages_are_refused() -> None:
+    first, last = nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False)
+    last.weight = first.weight
+    model = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
+    with pytest.raises(UsageError, match="parameter 3.weight is tied between the stages 0 and 1"):
+        Trainer(model, "async-lu", stages=2).fit(batches(4))
+    Trainer(model, "async-lu", stages=1, backend="threads").fit(batches(4))
+
+
+def test_frozen_parameters_stay() -> None:
+    model = built("mlp")
+    frozen = next(model.parameters())
+    frozen.requires_grad_(False)
+    before = frozen.clone()
+    Trainer(model, "async-lu", backend="threads", stages=2, optimizer={"use": "sgd", "lr": 0.1, "weight_decay": 0.1}).fit(batches(6))
+    assert torch.equal(frozen, before)
+    assert not any(torch.equal(a, b) for a, b in zip(list(model.parameters())[1:], list(built("mlp").parameters())[1:], strict=True))
+
+
+def test_evaluation_leaves_modes_and_statistics_alone() -> None:
+    model = built("convnet")
+    frozen = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    result = Trainer(model, "sgd").evaluate(batches(3))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
+    assert not frozen.training
+    assert set(result) == {"loss", "accuracy"}
+
+
+def test_regression_has_no_accuracy() -> None:
+    model = nn.Sequential(nn.Linear(3, 1))
+    data = [(torch.randn(4, 3), torch.randn(4, 1)) for _ in range(4)]
+    trainer = Trainer(model, "sgd", loss=mse_loss, backend="serial")
+    trainer.fit(data)
+    assert trainer.evaluate(data)["accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "thread"}, "no back end is called 'thread'"),
+        ({"optimizer": {"use": "sgd"}}, "the optimizer needs 'lr'"),
+        ({"optimizer": {"lr": 0.1}}, "the optimizer needs 'use'"),
+        ({"optimizer": {"use": "sdg", "lr": 0.1}}, "no optimizer is called 'sdg'"),
+        ({"optimizer": {"use": "sgd", "lr": 0.1, "momentun": 0.9}}, "momentun"),
+        ({"schedule": "async-ul"}, "no schedule named 'async-ul'"),
+        ({"stages": 9}, "the schedule has 9 stages, but the model has only 4 layers"),
+    ],
+)
+def test_what_does_not_fit_is_a_usage_error(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Trainer(built("mlp"), **options).fit(batches(2))
+
+
+def test_an_invalid_schedule_carries_its_diagnostics() -> None:
+    with pytest.raises(ScheduleError) as caught:
+        Trainer(built("mlp"), "tests/cases/missing.yaml")
+    assert [d.code for d in caught.value.diagnostics] == ["AP100"]
+
+
+def test_no_batches_is_an_error() -> None:
+    with pytest.raises(UsageError, match="there are no batches to train on"):
+        Trainer(built("mlp")).fit([])
+
+
+def test_compile_gives_a_program() -> None:
+    program = asyncpipe.compile(asyncpipe.load("async-lu"), stages=8)
+    assert (program.stages, program.microbatches, program.slots) == (8, None, (3,) * 8)
+    assert asyncpipe.compile("async-lu", 8, 10).microbatches == 10
+
+
+def test_public_names_are_those_of_the_readme() -> None:
+    assert asyncpipe.__all__ == ["Trainer", "__version__", "compile", "load"]
+    with pytest.raises(AttributeError, match="no attribute 'trainer_'"):
+        _ = asyncpipe.trainer_  # type: ignore[attr-defined]
