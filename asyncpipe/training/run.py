@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,9 +50,10 @@ class TrainingRun:
         test = Batches(job.data.test, _EVALUATION_BATCH, shuffle=False, drop_last=False)
         microbatches = self._microbatches(len(train))
         trainer = self._trainer(job, microbatches, len(train))
-        with RunDirectory(out, self.schedule.name) as directory:
+        progress = Progress(microbatches, self.quiet)
+        with RunDirectory(out, self.schedule.name) as directory, progress:
             directory.write_inputs(self.schedule, self.spec, environment)
-            loop = _Loop(trainer, train, test, directory, Progress(microbatches, self.quiet), self.spec)
+            loop = _Loop(trainer, train, test, directory, progress, self.spec)
             started = time.perf_counter()
             loop.run(microbatches)
             wall = time.perf_counter() - started
@@ -136,7 +136,6 @@ class _Loop:
 
     def run(self, microbatches: int) -> None:
         per_segment = len(self.train) * self.spec.train.evaluate_every
-        sys.stderr.flush()
         while self.trainer.microbatches < microbatches:
             done = self.trainer.microbatches
             self._segment(done, min(per_segment, microbatches - done))

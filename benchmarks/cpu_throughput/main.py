@@ -69,9 +69,9 @@ def table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
     lines = ["| workload | contender | batches/s | of the ceiling | of the best peer |", "|---|---|---|---|---|"]
     for workload, contenders in results.items():
         for name, row in contenders.items():
-            cells = [f"{row['batches_per_s']['median']:.1f}"]
-            cells += [f"{row[k]['median']:.2f} ({row[k]['low']:.2f}-{row[k]['high']:.2f})" for k in ("of_ceiling", "of_best_peer")]
-            lines.append(f"| {workload} | {name} | {' | '.join(cells)} |")
+            ratios = [row["of_ceiling"], row["of_best_peer"]]
+            cells = [f"{r['median']:.2f} ({r['low']:.2f}-{r['high']:.2f})" for r in ratios]
+            lines.append(f"| {workload} | {name} | {row['batches_per_s']['median']:.1f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

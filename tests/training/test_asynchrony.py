@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from asyncpipe import Trainer
+from asyncpipe import Trainer, data, models
 from asyncpipe.compiler import compile_schedule
+from asyncpipe.data.batches import Batches
 from asyncpipe.ir import Action, Op
 from asyncpipe.runtime.stage import Stage
 from asyncpipe.schedule import Costs, library, load
@@ -44,8 +45,8 @@ def test_serial_measures_the_staleness_that_the_compiler_states(name: str) -> No
     model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(stages)), nn.Flatten())
     trainer = Trainer(model, name, backend="serial", stages=stages, optimizer={"use": "sgd", "lr": 1e-3})
     generator = torch.Generator().manual_seed(0)
-    data = [(torch.randn(4, 8, generator=generator), torch.randint(8, (4,), generator=generator)) for _ in range(40)]
-    trainer.fit(data)
+    rows = [(torch.randn(4, 8, generator=generator), torch.randint(8, (4,), generator=generator)) for _ in range(40)]
+    trainer.fit(rows)
     assert trainer.compiled is not None
     stated = trainer.compiled.staleness
     measured = trainer.staleness.summary()
@@ -58,7 +59,7 @@ def test_async_lu_and_bu_have_the_staleness_of_the_paper() -> None:
     expected = {"async-lu": (2, 2, 2, 1, 1, 1, 0, 0), "async-bu": (2,) * 8, "sgd": (0,) * 8, "sgd-ready": (0,) * 8}
     for name, staleness in expected.items():
         costs = Costs(((Op.F, (1,)), (Op.B, (2,)), (Op.U, (0,))))  # type: ignore[arg-type]
-        assert compile_schedule(load(name), 8, costs).staleness.apply == staleness
+        assert [float(v) for v in compile_schedule(load(name), 8, costs).staleness.apply] == list(staleness)
 
 
 def test_serial_is_reproducible_to_the_last_bit() -> None:
@@ -83,18 +84,18 @@ def test_a_thousand_steps_under_stress_apply_every_gradient_exactly_once(schedul
         if chance.random() < 0.03:
             time.sleep(chance.random() * 5e-4)
 
-    data = integers(steps, features)
+    microbatches = integers(steps, features)
     model = nn.Sequential(*(Bias(features) for _ in range(stages)))
     trainer = Trainer(model, schedule, weighted_sum, {"use": "sgd", "lr": 1.0}, "threads", stages, hook=shake)
-    trainer.fit(data)
-    expected = -torch.stack([t.sum(0) for _, t in data]).sum(0)
+    trainer.fit(microbatches)
+    expected = -torch.stack([t.sum(0) for _, t in microbatches]).sum(0)
     for layer in model:
         assert isinstance(layer, Bias)
         assert torch.equal(layer.b, expected)
     assert len(started) == len(set(started)) == steps * stages * 3
     histogram = trainer.staleness.summary()["histogram"]
     assert [sum(counts.values()) for counts in histogram] == [steps] * stages
-    x = data[0][0]
+    x = microbatches[0][0]
     assert torch.equal(model(x), x + stages * expected)
 
 
@@ -128,7 +129,7 @@ def test_threads_obey_every_edge_of_the_diagram() -> None:
         execution.run = run_and_mark  # type: ignore[method-assign]
         run(execution, watch, None)
 
-    trainer.run_backend = recording  # type: ignore[assignment]
+    trainer.run_backend = recording
     trainer.fit(batches(count))
     assert len(ended) == count * 3 * 3
     assert early == []
@@ -155,14 +156,17 @@ def test_a_stashed_backward_equals_the_gradient_at_the_weights_of_its_forward() 
 def test_a_latest_backward_uses_current_weights_and_stored_activations() -> None:
     stage, module = make_stage(stash=False)
     x, dy = torch.randn(3, 6), torch.randn(3, 4)
-    hidden = torch.tanh(module[0](x)).detach()
+    first, last = module[0], module[2]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    hidden = torch.tanh(first(x)).detach()
     stage.forward(0, x)
     for view in stage.arena.views:
         view.mul_(2.0)
     (dx,), (first_w, first_b, last_w, last_b) = stage.backward(0, [dy])
-    inner = (dy @ module[2].weight) * (1 - hidden * hidden)
+    inner = (dy @ last.weight) * (1 - hidden * hidden)
     assert dx is not None
-    torch.testing.assert_close(dx, inner @ module[0].weight)
+    torch.testing.assert_close(dx, inner @ first.weight)
     torch.testing.assert_close(first_w, inner.T @ x)
     torch.testing.assert_close(first_b, inner.sum(0))
     torch.testing.assert_close(last_w, dy.T @ hidden)
@@ -180,9 +184,16 @@ def test_slots_hold_different_microbatches_at_once() -> None:
         assert all(torch.equal(a, b) for a, b in zip(gradients, expected[slot], strict=True))  # type: ignore[arg-type]
 
 
-def test_async_training_learns() -> None:
-    data = batches(4, size=16) * 40
-    for schedule in ("async-lu", "async-bu", "hogwild"):
-        trainer = Trainer(built("mlp"), schedule, optimizer={"use": "sgd", "lr": 0.3}, backend="threads", stages=2)
-        losses = trainer.fit(data).losses
-        assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
+@pytest.mark.parametrize("schedule", ["async-lu", "async-bu", "hogwild"])
+def test_async_training_learns_digits(schedule: str) -> None:
+    digits = data.load("digits", {})
+    torch.manual_seed(0)
+    model = models.build("convnet", {"channels": [16, 32], "hidden": 32}, digits.sample_shape, digits.classes)
+    optimizer = {"use": "sgd", "lr": 0.05, "momentum": 0.5}
+    trainer = Trainer(model, schedule, optimizer=optimizer, backend="threads", stages=2)
+    train = Batches(digits.train, 32)
+    for epoch in range(3):
+        trainer.fit(train.batches(epoch), len(train))
+    accuracy = trainer.evaluate(Batches(digits.test, 128, shuffle=False, drop_last=False).batches())["accuracy"]
+    assert accuracy is not None
+    assert accuracy > 0.85

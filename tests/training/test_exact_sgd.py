@@ -30,7 +30,9 @@ OTHERS: list[tuple[dict[str, Any], Any]] = [
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3])
-@pytest.mark.parametrize(("backend", "schedule"), [("serial", "sgd"), ("serial", "sgd-ready"), ("threads", "sgd"), ("threads", "sgd-ready")])
+@pytest.mark.parametrize(
+    ("backend", "schedule"), [("serial", "sgd"), ("serial", "sgd-ready"), ("threads", "sgd"), ("threads", "sgd-ready")]
+)
 @pytest.mark.parametrize("optimizer", SGD, ids=["plain", "nesterov"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_parameters_equal_those_of_the_plain_loop(
@@ -48,7 +50,9 @@ def test_parameters_equal_those_of_the_plain_loop(
     assert_same_state(model, reference)
 
 
-@pytest.mark.parametrize(("options", "reference_optimizer"), OTHERS, ids=lambda v: v["use"] if isinstance(v, dict) else "")
+@pytest.mark.parametrize(
+    ("options", "reference_optimizer"), OTHERS, ids=lambda v: v["use"] if isinstance(v, dict) else ""
+)
 def test_other_optimizers_equal_torch_too(options: dict[str, Any], reference_optimizer: Any) -> None:
     data = batches(9)
     reference, model = built("convnet"), built("convnet")
@@ -79,7 +83,9 @@ def test_a_split_backward_gives_the_same_gradients() -> None:
     schedule = load_schedule(
         "streams: {main: {runs: [F, I]}, side: {runs: [W, U]}}\nrules: ['F[s, m] after U[s, g-1]']"
     )
-    Trainer(model, schedule, optimizer={"use": "sgd", "lr": 0.05}, backend="threads", stages=3, intra_op_threads=1).fit(data)
+    Trainer(model, schedule, optimizer={"use": "sgd", "lr": 0.05}, backend="threads", stages=3, intra_op_threads=1).fit(
+        data
+    )
     assert_same_state(model, reference)
 
 
@@ -108,7 +114,8 @@ def test_accumulated_gradients_are_reduced_as_stated(reduce: str) -> None:
                 total = total + gradient
             parameter.data.add_(total / len(group) if reduce == "mean" and len(group) > 1 else total, alpha=-0.1)
     schedule = load_schedule(
-        f"streams: {{main: {{runs: [F, B, U]}}}}\nrules: ['F[0, m] after U[*, g-1]']\nupdate: {{every: 3, reduce: {reduce}}}"
+        "streams: {main: {runs: [F, B, U]}}\nrules: ['F[0, m] after U[*, g-1]']\n"
+        f"update: {{every: 3, reduce: {reduce}}}"
     )
     trainer = Trainer(model, schedule, optimizer={"use": "sgd", "lr": 0.1}, backend="serial", stages=2)
     trainer.fit(data)

@@ -68,7 +68,6 @@ def test_training_goes_on_after_a_failure(backend: str) -> None:
     trainer = Trainer(model, "async-lu", backend=backend, stages=3, optimizer={"use": "sgd", "lr": 1e-3})
     with pytest.raises(UserCodeError):
         trainer.fit(batches(30))
-    model[2].after = 10**9
     for stage in trainer.parts:
         for slot in stage._slots:
             for module in slot.module.modules():
