@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from asyncpipe.compiler import compile_schedule
 from asyncpipe.data.batches import Batches
 from asyncpipe.ir import Action, Op
 from asyncpipe.runtime.stage import Stage
-from asyncpipe.schedule import Costs, library, load
+from asyncpipe.schedule import Costs, Weights, library, load
 from tests.networks import batches, built
 
 
@@ -189,7 +190,7 @@ def test_async_training_learns_digits(schedule: str) -> None:
     digits = data.load("digits", {})
     torch.manual_seed(0)
     model = models.build("convnet", {"channels": [16, 32], "hidden": 32}, digits.sample_shape, digits.classes)
-    optimizer = {"use": "sgd", "lr": 0.05, "momentum": 0.5}
+    optimizer = {"use": "sgd", "lr": 0.03}
     trainer = Trainer(model, schedule, optimizer=optimizer, backend="threads", stages=2)
     train = Batches(digits.train, 32)
     for epoch in range(3):
@@ -197,3 +198,19 @@ def test_async_training_learns_digits(schedule: str) -> None:
     accuracy = trainer.evaluate(Batches(digits.test, 128, shuffle=False, drop_last=False).batches())["accuracy"]
     assert accuracy is not None
     assert accuracy > 0.85
+
+
+def test_block_updates_with_stashed_weights_are_sgd_with_a_constant_delay() -> None:
+    """A queue of past weights around plain SGD: update g applies the gradient taken at version g - 2."""
+    rows = batches(15)
+    reference, model = built("mlp"), built("mlp")
+    parameters = list(reference.parameters())
+    versions = [[p.detach().clone() for p in parameters]]
+    for g, (x, y) in enumerate(rows):
+        for parameter, value in zip(parameters, versions[max(0, g - 2)], strict=True):
+            parameter.data.copy_(value)
+        gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(reference(x), y), parameters)
+        versions.append([w.add(d, alpha=-0.1) for w, d in zip(versions[-1], gradients, strict=True)])
+    schedule = replace(load("async-bu"), weights=Weights(backward="same"))
+    Trainer(model, schedule, optimizer={"use": "sgd", "lr": 0.1}, backend="serial", stages=3).fit(rows)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), versions[-1], strict=True))
