@@ -12,10 +12,11 @@ import click
 
 from asyncpipe.analysis.races import Race, intended_races
 from asyncpipe.cli.diagnostics import as_json as diagnostic_json
-from asyncpipe.cli.diagnostics import render
+from asyncpipe.cli.diagnostics import in_order, render
 from asyncpipe.cli.instance import instance_stages
-from asyncpipe.cli.options import costs_text, instance_options, json_option, override_option
+from asyncpipe.cli.options import costs_text, counted, instance_options, json_option, override_option
 from asyncpipe.compiler import Compiled, check_expect, compile_instance
+from asyncpipe.errors import ScheduleError
 from asyncpipe.schedule import Costs, Schedule, read_schedule
 from asyncpipe.schedule.job import read_job
 from asyncpipe.schedule.source import Report
@@ -73,22 +74,30 @@ def _check(
 ) -> _Finding:
     report = Report()
     finding = _Finding(file, report)
-    schedule = read_schedule(file, report, [o for o in overrides if not o.startswith("job.")])
+    schedule = read_schedule(file, report, overrides)
+    source = job or (schedule.job if schedule else None)
+    spec = None if source is None else read_job(source, report, overrides)
     if schedule is None:
         return finding
     finding.file = schedule.file
-    source = job or schedule.job
-    spec = read_job(source, report, [o[4:] for o in overrides if o.startswith("job.")]) if source is not None else None
     check_expect(schedule, report)
-    if not report.has_errors:
-        count, finding.not_checked = instance_stages(schedule, stages, spec)
-        merged = schedule.costs.merged(costs or Costs())
-        finding.compiled = compile_instance(schedule, count, merged, report)
+    count, finding.not_checked = instance_stages(schedule, stages, spec, report)
+    if count is not None and not report.has_errors:
+        finding.compiled = compile_instance(schedule, count, schedule.costs.merged(costs or Costs()), report)
+    try:
+        _lower(finding, microbatches)
+    except ScheduleError as error:
+        for diagnostic in error.diagnostics:
+            report.add(diagnostic)
+    return finding
+
+
+def _lower(finding: _Finding, microbatches: int | None) -> None:
+    """Programs are made too: what only shows there is found before a run."""
     if finding.compiled is not None:
-        finding.races = intended_races(finding.compiled.sample_program(), schedule.weights)
+        finding.races = intended_races(finding.compiled.sample_program(), finding.compiled.schedule.weights)
         if microbatches is not None:
             finding.compiled.program(microbatches)
-    return finding
 
 
 def _document(findings: list[_Finding], valid: bool) -> dict[str, Any]:
@@ -96,7 +105,7 @@ def _document(findings: list[_Finding], valid: bool) -> dict[str, Any]:
     return {
         "schema": "asyncpipe.check/1",
         "ok": valid,
-        "diagnostics": [diagnostic_json(d) for f in findings for d in f.report.diagnostics],
+        "diagnostics": [diagnostic_json(d) for f in findings for d in in_order(f.report.diagnostics)],
         "intended_races": [
             {"file": f.file, "op": r.op.value, "stages": r.stages, "because": r.because}
             for f in findings
@@ -146,8 +155,7 @@ def _print(finding: _Finding) -> None:
 
 
 def _count(report: Report) -> str:
-    errors = sum(d.is_error for d in report.diagnostics)
-    return f"{errors} error{'s' if errors != 1 else ''}"
+    return counted(sum(d.is_error for d in report.diagnostics), "error")
 
 
 def _facts(schedule: Schedule, compiled: Compiled) -> list[tuple[str, str]]:
@@ -155,7 +163,7 @@ def _facts(schedule: Schedule, compiled: Compiled) -> list[tuple[str, str]]:
     shown = Costs(tuple((op, times if len(set(times)) > 1 else times[:1]) for op, times in costs.items()))
     streams = ", ".join(stream.name for stream in compiled.diagram.streams)
     return [
-        ("instance", f"{compiled.stages} stages, costs {costs_text(shown, schedule.ops)}"),
+        ("instance", f"{counted(compiled.stages, 'stage')}, costs {costs_text(shown, schedule.ops)}"),
         ("streams", streams if len(streams) < 90 else f"{len(compiled.diagram.streams)}"),
         ("period", f"{compiled.period} per microbatch, {float(_speedup(compiled)):.2f}x one stream"),
         ("staleness", " ".join(map(str, compiled.staleness.apply))),

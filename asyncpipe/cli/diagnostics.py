@@ -2,58 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import cache
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 from asyncpipe.errors import Diagnostic, Position
 from asyncpipe.schedule.source import MAX_BYTES
 
-__all__ = ["as_json", "render"]
+__all__ = ["as_json", "in_order", "render"]
 
 _WIDTH = 110
 
 
 def render(diagnostics: Iterable[Diagnostic]) -> str:
     """Every finding, in the order of the file, each with its line."""
-    ordered = sorted(diagnostics, key=lambda d: (d.where is None, d.where or Position("", 0, 0), d.code))
-    return "".join(f"{line}\n" for diagnostic in ordered for line in _lines(diagnostic))
+    ordered = in_order(diagnostics)
+    sources = {d.where.file: _source(d.where.file) for d in ordered if d.where}
+    return "".join(f"{line}\n" for diagnostic in ordered for line in _lines(diagnostic, sources))
 
 
-def _lines(diagnostic: Diagnostic) -> Iterator[str]:
+def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """By file, line and column; those without a place last."""
+    return sorted(diagnostics, key=lambda d: (d.where is None, d.where or Position("", 0, 0), d.code))
+
+
+def _lines(diagnostic: Diagnostic, sources: Mapping[str, list[str]]) -> Iterator[str]:
     place = f"{diagnostic.where}: " if diagnostic.where else ""
     yield f"{place}{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
     if diagnostic.where:
-        yield from _excerpt(diagnostic.where)
+        yield from _excerpt(diagnostic.where, sources[diagnostic.where.file])
     for text, where in diagnostic.notes:
         yield f"  = {where.file}:{where.line}: {text}" if where else f"  = {text}"
     if diagnostic.hint:
         yield f"  = help: {diagnostic.hint}"
 
 
-def _excerpt(where: Position) -> Iterator[str]:
-    source = _source(where.file)
+def _excerpt(where: Position, source: list[str]) -> Iterator[str]:
     if not 0 < where.line <= len(source):
         return
     line = source[where.line - 1]
     cut = max(0, where.column - _WIDTH + 20)
-    shown = line[cut : cut + _WIDTH].replace("\t", " ")
+    shown = "".join(c if c.isprintable() else " " for c in line[cut : cut + _WIDTH])
     if not shown.strip():
         return
-    length = max(1, min(where.length, len(line) - where.column + 1, _WIDTH))
-    yield f"{where.line:>5} | {shown}"
-    yield f"{'':>5} | {' ' * (where.column - 1 - cut)}{'^' * length}"
+    first = where.column - 1 - cut
+    marked = shown[first : first + where.length]
+    yield f"{where.line:>5} | {shown}".rstrip()
+    yield f"{'':>5} | {' ' * _columns(shown[:first])}{'^' * max(1, _columns(marked))}"
 
 
-@cache
+def _columns(text: str) -> int:
+    """How wide a terminal shows it: East Asian characters take two columns, combining marks none."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
 def _source(file: str) -> list[str]:
+    """The lines of a file as YAML counts them; none where it cannot be shown."""
     try:
         path = Path(file)
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             return []
-        return path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
+        return re.split(r"\r\n?|\n", path.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError):
         return []
 
 

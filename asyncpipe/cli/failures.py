@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from asyncpipe.cli.diagnostics import render
 from asyncpipe.errors import AsyncpipeError, ScheduleError, UserCodeError, UserError
 
 __all__ = ["exit_code_of"]
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
 
 INTERRUPTED = 130
 BUG = 1
@@ -36,9 +40,11 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return error.exit_code
     except UserError as error:
         return _user_error(error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as leaving:
+        # How click ends when nobody reads stdout any more, as in `asyncpipe show ... | head`.
+        if "PacifyFlushWrapper" in type(sys.stdout).__name__:
+            return 0
+        return leaving.code if isinstance(leaving.code, int) else BUG
     except Exception as error:
         return _bug(error)
     return result if isinstance(result, int) else 0
@@ -53,12 +59,20 @@ def _user_error(error: UserError) -> int:
     click.echo(f"error: {error}", err=True)
     cause = error.__cause__
     if isinstance(error, UserCodeError) and cause is not None:
-        import traceback
-
-        frames = traceback.extract_tb(cause.__traceback__)
-        for frame in frames[-3:]:
+        for frame in _frames_of_the_author(cause):
             click.echo(f"  in {frame.filename}:{frame.lineno}: {frame.line}", err=True)
     return error.exit_code
+
+
+def _frames_of_the_author(error: BaseException) -> list[FrameSummary]:
+    """What the author's code called, from where asyncpipe called it; the ends of a long story."""
+    import traceback
+
+    package = str(Path(__file__).parents[1])
+    frames = list(traceback.extract_tb(error.__traceback__))
+    inside = [i for i, frame in enumerate(frames) if frame.filename.startswith(package)]
+    theirs = frames[inside[-1] + 1 if inside else 0 :]
+    return theirs if len(theirs) <= 8 else theirs[:4] + theirs[-4:]
 
 
 def _bug(error: Exception) -> int:

@@ -11,8 +11,9 @@ import click
 from asyncpipe.errors import UsageError
 from asyncpipe.ir import Op
 from asyncpipe.schedule import Costs
+from asyncpipe.schedule.kinds import fraction
 
-__all__ = ["costs_text", "instance_options", "json_option", "override_option", "parse_costs"]
+__all__ = ["costs_text", "counted", "instance_options", "json_option", "override_option", "parse_costs"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,15 +31,18 @@ def parse_costs(text: str) -> Costs:
     """`F=1,B=2,U=0` as costs; UsageError for anything else."""
     values: dict[Op, tuple[Fraction, ...]] = {}
     for part in text.split(","):
-        name, equals, number = part.partition("=")
-        try:
-            cost = Fraction(number)
-        except (ValueError, ZeroDivisionError):
-            cost = Fraction(-1)
-        if name.strip() not in Op.__members__ or not equals or cost < 0:
-            raise UsageError(f"--costs {text!r}: {part!r} is no cost", "as in --costs F=1,B=2,U=0")
+        name, _, number = part.partition("=")
+        cost = fraction(number.strip())
+        if name.strip() not in Op.__members__ or cost is None or cost < 0:
+            message = f"--costs {text!r}: expected an op and a number of at least 0, found {part!r}"
+            raise UsageError(message, "as in --costs F=1,B=2,U=0; the ops are F, B, I, W, U")
         values[Op(name.strip())] = (cost,)
     return Costs(tuple(sorted(values.items())))
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """`1 stage`, `3 stages`."""
+    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def costs_text(costs: Costs, ops: frozenset[Op]) -> str:

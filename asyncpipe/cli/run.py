@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import click
 
+from asyncpipe.cli.instance import instance_stages
 from asyncpipe.cli.options import json_option, override_option
-from asyncpipe.compiler import check_expect
+from asyncpipe.compiler import check_expect, compile_instance
 from asyncpipe.errors import ScheduleError, UsageError
 from asyncpipe.schedule import Schedule, read_schedule
 from asyncpipe.schedule.job import JobSpec, read_job
@@ -53,7 +54,7 @@ def command(
     """
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs exclude each other", "give one of them")
-    loaded, spec = _read(schedule, job, overrides)
+    loaded, spec = _read(schedule, job, stages, overrides)
     from asyncpipe.tools.environment import describe_environment
     from asyncpipe.training import TrainingRun
 
@@ -62,14 +63,17 @@ def command(
     click.echo(json.dumps(summary) if as_json else run.result_text(summary))
 
 
-def _read(schedule: str, job: str | None, overrides: Sequence[str]) -> tuple[Schedule, JobSpec]:
-    """Both files, checked, `expect` included; ScheduleError tells what is wrong with either."""
+def _read(schedule: str, job: str | None, stages: int | None, overrides: Sequence[str]) -> tuple[Schedule, JobSpec]:
+    """Both files, checked and compiled before anything runs; ScheduleError tells what is wrong with either."""
     report = Report()
-    loaded = read_schedule(schedule, report, [o for o in overrides if not o.startswith("job.")])
+    loaded = read_schedule(schedule, report, overrides)
     source = job or (loaded.job if loaded else None)
-    spec = read_job(source, report, [o.removeprefix("job.") for o in overrides if o.startswith("job.")])
-    if loaded is not None:
+    spec = read_job(source, report, overrides)
+    if loaded is not None and spec is not None and not report.has_errors:
         check_expect(loaded, report)
+        count, _ = instance_stages(loaded, stages, spec, report)
+        if count is not None:
+            compile_instance(loaded, count, loaded.costs, report)
     if loaded is None or spec is None or report.has_errors:
         raise ScheduleError(report.diagnostics)
     return loaded, spec

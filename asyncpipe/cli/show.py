@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from asyncpipe.cli.options import instance_options, json_option, override_option
+from asyncpipe.cli.options import counted, instance_options, json_option, override_option
 from asyncpipe.compiler import Compiled, compile_schedule, stage_count
+from asyncpipe.errors import UsageError
 from asyncpipe.pictures.terminal import draw
 from asyncpipe.pictures.timeline import Timeline, planned
 from asyncpipe.schedule import Costs, load
@@ -20,6 +21,7 @@ from asyncpipe.schedule import Costs, load
 __all__ = ["command"]
 
 _PERIODS = 3
+_MOST_DRAWN = 10_000
 
 
 @click.command("show")
@@ -56,6 +58,9 @@ def command(
         click.echo(_wrapped(level, text) if as_json else text, nl=as_json)
         return
     count = microbatches or compiled.unrolled.start + _PERIODS * compiled.unrolled.step
+    if count > _MOST_DRAWN:
+        message = f"a picture shows at most {_MOST_DRAWN:,} microbatches, not {count:,}"
+        raise UsageError(message, "use fewer; `--level L1` and `--level L2` show any number")
     timeline = planned(compiled.program(count))
     if as_json:
         click.echo(json.dumps(_document(compiled, timeline, count)))
@@ -69,8 +74,9 @@ def _wrapped(level: str, text: str) -> str:
 
 def _draw(compiled: Compiled, timeline: Timeline, count: int, width: int | None, color: bool | None) -> None:
     if color is None:
-        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    click.echo(f"{compiled.schedule.name}: {compiled.stages} stages, {count} microbatches")
+        color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    size = f"{counted(compiled.stages, 'stage')}, {counted(count, 'microbatch', 'microbatches')}"
+    click.echo(f"{compiled.schedule.name}: {size}")
     click.echo(draw(timeline, width or shutil.get_terminal_size((120, 24)).columns, color), nl=False, color=color)
     staleness = " ".join(str(value) for value in compiled.staleness.apply)
     click.echo(f"period {compiled.period} per microbatch; staleness per stage {staleness}")

@@ -32,12 +32,10 @@ def draw(timeline: Timeline, width: int = 100, colour: bool = False) -> str:
     lines = []
     for row in timeline.rows:
         lines.append(f"{row.name:<{names}} |{_boxes(row, scale, room, timeline.end, colour)}|")
-        marks = _marks(row, scale, room)
-        if marks:
-            lines.append(f"{'':<{names}} |{marks}")
+        lines += [f"{'':<{names}} |{marks}" for marks in _marks(row, scale, room)]
     lines.append(f"{'time':<{names}}  {_axis(timeline.end, scale, room)}")
     if timeline.end * scale > room:
-        enough = int(timeline.end * scale) + names + 4
+        enough = math.ceil(timeline.end * scale) + names + 3
         seen = f"(the first {room / scale:g} of {timeline.end:g}; --width {enough} shows all)"
         lines.append(f"{'':<{names}}  {seen}")
     return "\n".join(lines) + "\n"
@@ -76,20 +74,21 @@ def _painted(cells: list[str], paint: list[str]) -> str:
     return "".join(parts) + "\x1b[0m"
 
 
-def _marks(row: Row, scale: int, room: int) -> str:
-    """`^1U3` below the instant at which an update takes effect; several at one instant share the mark."""
-    line = ""
-    last = -1.0
+def _marks(row: Row, scale: int, room: int) -> list[str]:
+    """`^1U3` below the instant at which an update takes effect; several at one instant share the mark.
+
+    A mark that would run into the one before it goes into the next line.
+    """
+    instants: dict[int, list[str]] = {}
     for box in row.boxes:
-        column = round(box.start * scale)
-        if box.end > box.start or column >= room:
-            continue
-        if box.start == last:
-            line += f" {box.action}"
-        elif len(line) <= column:
-            line += " " * (column - len(line)) + f"^{box.action}"
-            last = box.start
-    return line[:room]
+        if box.end == box.start and round(box.start * scale) < room:
+            instants.setdefault(round(box.start * scale), []).append(str(box.action))
+    lines: list[str] = []
+    for column, actions in instants.items():
+        number = next((i for i, line in enumerate(lines) if len(line) <= column), len(lines))
+        lines += [""] if number == len(lines) else []
+        lines[number] = lines[number].ljust(column) + f"^{' '.join(actions)}"
+    return [line[:room] for line in lines]
 
 
 def _axis(end: float, scale: int, room: int) -> str:

@@ -13,14 +13,10 @@ __all__ = ["canonical_text"]
 def canonical_text(schedule: Schedule) -> str:
     """YAML that reads back to an equal schedule; the job section stays in its own file."""
     lines = ["asyncpipe: 1"]
-    lines += [
-        f"{key}: {json.dumps(value, ensure_ascii=False)}"
-        for key in ("name", "description")
-        if (value := getattr(schedule, key))
-    ]
+    lines += [f"{key}: {_quoted(value)}" for key in ("name", "description") if (value := getattr(schedule, key))]
     if schedule.paper:
-        title, identifier = (json.dumps(text, ensure_ascii=False) for text in (schedule.paper.title, schedule.paper.id))
-        lines.append(f"paper: {{title: {title}" + (f", id: {identifier}}}" if schedule.paper.id else "}"))
+        identifier = f", id: {_quoted(schedule.paper.id)}" if schedule.paper.id else ""
+        lines.append(f"paper: {{title: {_quoted(schedule.paper.title)}{identifier}}}")
     lines += _stages(schedule)
     lines += [f"devices: {schedule.devices}", f"place: {schedule.place}", "streams:"]
     lines += [f"  {group.name}: {_group(group)}" for group in schedule.streams]
@@ -38,12 +34,18 @@ def canonical_text(schedule: Schedule) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _quoted(text: str) -> str:
+    """In double quotes, with YAML's escapes for what a file may not hold as it is."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
+
+
 def _stages(schedule: Schedule) -> list[str]:
     if not isinstance(schedule.stages, tuple):
         return [f"stages: {schedule.stages}"]
     return [
         "stages:",
-        *(f"  - {{name: {json.dumps(s.name)}, layers: {s.first}-{s.last}}}" for s in schedule.stages),
+        *(f"  - {{name: {_quoted(s.name)}, layers: {s.first}-{s.last}}}" for s in schedule.stages),
     ]
 
 

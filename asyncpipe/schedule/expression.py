@@ -68,7 +68,7 @@ class Unary:
         return -value if self.operator == "-" else int(not value)
 
     def __str__(self) -> str:
-        inner = _wrapped(self.operand, _LEVELS[self.operator])
+        inner = _wrapped(self.operand, _level(self))
         return f"-{inner}" if self.operator == "-" else f"not {inner}"
 
 
@@ -120,6 +120,17 @@ _OPERATIONS: dict[str, Callable[[int, int], int]] = {
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_]\w*)|(//|==|!=|<=|>=|[-+*%()<>]))")
 _WORDS = ("and", "or", "not")
 _MAX_NUMBER = 10**6
+_MAX_TOKENS = 200
+_ARITHMETIC = 5
+"""The lowest level of what has a number as its value; conditions lie below."""
+_INSTEAD = {
+    "/": "; // divides and rounds down",
+    ".": "; numbers are integers",
+    "=": "; == compares",
+    "&": "; write `and`",
+    "|": "; write `or`",
+    "!": "; write `not`, or !=",
+}
 
 
 def _level(expression: Expression) -> int:
@@ -146,15 +157,12 @@ def names(expression: Expression) -> Iterator[Name]:
 
 def parse_expression(text: str, offset: int = 0) -> Expression:
     """The arithmetic expression that `text` holds; ExpressionError, with offsets shifted by `offset`, if none."""
-    return _Parser(text, offset).whole(5)
+    return _Parser(text, offset).whole(condition=False)
 
 
 def parse_condition(text: str, offset: int = 0) -> Expression:
     """The condition (comparisons joined by and, or, not) that `text` holds; ExpressionError if none."""
-    condition = _Parser(text, offset).whole(1)
-    if _level(condition) >= 5:
-        raise ExpressionError(f"expected a comparison such as m % 2 == 0, found {text.strip()!r}", offset, len(text))
-    return condition
+    return _Parser(text, offset).whole(condition=True)
 
 
 class _Parser:
@@ -164,6 +172,8 @@ class _Parser:
         self.tokens = list(_tokens(text, offset))
         self.end = offset + len(text)
         self.position = 0
+        if len(self.tokens) > _MAX_TOKENS:
+            raise ExpressionError(f"longer than {_MAX_TOKENS} numbers, names and signs", self.tokens[_MAX_TOKENS][1])
 
     def peek(self) -> str:
         return self.tokens[self.position][0] if self.position < len(self.tokens) else ""
@@ -174,33 +184,46 @@ class _Parser:
         self.position += 1
         return self.tokens[self.position - 1]
 
-    def whole(self, level: int) -> Expression:
-        expression = self.binary(level, 0)
+    def whole(self, *, condition: bool) -> Expression:
+        expression = self.binary(1, 0)
         if self.position < len(self.tokens):
             text, offset = self.tokens[self.position]
             raise ExpressionError(f"unexpected {text!r}", offset, len(text))
+        self.require(expression, 0, condition=condition)
         return expression
 
+    def require(self, expression: Expression, first: int, *, condition: bool) -> None:
+        """Conditions and numbers do not mix: `m and 3` or `1 + (m < 3)` is no sense, but a slip."""
+        if (_level(expression) < _ARITHMETIC) is not condition:
+            start, (text, last) = self.tokens[first][1], self.tokens[self.position - 1]
+            expected = "a comparison such as m % 2 == 0" if condition else "a number"
+            raise ExpressionError(f"expected {expected}, found `{expression}`", start, last + len(text) - start)
+
     def binary(self, level: int, depth: int) -> Expression:
+        first = self.position
         left = self.unary(level, depth)
         while level <= _LEVELS.get(self.peek(), 0) and self.peek() != "not":
-            sign, offset = self.take()
+            self.require(left, first, condition=self.peek() in _WORDS)
+            sign, _ = self.take()
+            second = self.position
             right = self.binary(_LEVELS[sign] + 1, depth)
+            self.require(right, second, condition=sign in _WORDS)
             left = Binary(sign, left, right)
             if sign in _COMPARISONS and self.peek() in _COMPARISONS:
-                raise ExpressionError("comparisons cannot be chained", offset, len(sign))
+                text, offset = self.tokens[self.position]
+                raise ExpressionError("comparisons cannot be chained; join two by `and`", offset, len(text))
         return left
 
     def unary(self, level: int, depth: int) -> Expression:
         if depth > 50:
-            raise ExpressionError("nested too deeply", self.tokens[self.position][1])
+            raise ExpressionError("nested too deeply", self.tokens[self.position - 1][1])
         text, offset = self.take()
         if text == "not" and level <= 3:
-            return Unary("not", self.binary(3, depth + 1))
+            return self.sign("not", 3, depth)
         if text == "-":
-            return Unary("-", self.unary(7, depth + 1))
+            return self.sign("-", 7, depth)
         if text == "(":
-            inner = self.binary(1 if level < 5 else 5, depth + 1)
+            inner = self.binary(1, depth + 1)
             closing, where = self.take()
             if closing != ")":
                 raise ExpressionError(f"expected ')', found {closing!r}", where, len(closing))
@@ -210,6 +233,12 @@ class _Parser:
         if text[0].isalpha() and text not in _WORDS:
             return Name(text, offset)
         raise ExpressionError(f"expected a number, a name or '(', found {text!r}", offset, len(text))
+
+    def sign(self, sign: str, level: int, depth: int) -> Unary:
+        first = self.position
+        operand = self.binary(level, depth + 1)
+        self.require(operand, first, condition=sign == "not")
+        return Unary(sign, operand)
 
 
 def _number(text: str, offset: int) -> Number:
@@ -225,6 +254,7 @@ def _tokens(text: str, offset: int) -> Iterator[tuple[str, int]]:
         if match is None:
             blank = len(text[position:]) - len(text[position:].lstrip())
             found = text[position + blank]
-            raise ExpressionError(f"{found!r} has no meaning in an expression", offset + position + blank)
+            more = _INSTEAD.get(found, "")
+            raise ExpressionError(f"{found!r} has no meaning in an expression{more}", offset + position + blank)
         yield match[match.lastindex or 0], offset + match.start(match.lastindex or 0)
         position = match.end()

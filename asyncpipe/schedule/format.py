@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from asyncpipe.errors import Position
 from asyncpipe.ir import Op
 from asyncpipe.schedule.expression import Expression, ExpressionError, Name, Number, names, parse_expression
-from asyncpipe.schedule.kinds import Choice, Integer, Key, ListOf, MapOf, Object, OneOf, Parsed, Real, Text
+from asyncpipe.schedule.kinds import Choice, Integer, Key, ListOf, MapOf, Object, OneOf, Parsed, Real, Text, found
 from asyncpipe.schedule.rule import parse_body_entry, parse_rule
 from asyncpipe.schedule.source import Mapping as MappingNode
 from asyncpipe.schedule.source import Node, Report, Scalar
+from asyncpipe.schedule.source import Sequence as SequenceNode
 from asyncpipe.schedule.spec import (
     DEFAULT_ORDER,
     Costs,
@@ -64,6 +66,10 @@ def _ordered_ops(values: tuple[str, ...]) -> tuple[Op, ...]:
     return tuple(dict.fromkeys(Op(value) for value in values))
 
 
+def _at(value: Any, where: Position) -> Any:
+    return replace(value, where=where)
+
+
 def _paper(places: Places, title: str, id: str) -> Paper:
     return Paper(title, id)
 
@@ -100,8 +106,6 @@ def _expect(places: Places, stages: int, staleness: Any, period: Fraction | None
 
 
 def _schedule(places: Places, **values: Any) -> Schedule:
-    from dataclasses import replace
-
     del values["asyncpipe"], values["gradient"]
     streams = values.pop("streams")
     groups = tuple(replace(g, name=name, places={**g.places, "": where}) for name, g, where in streams)
@@ -118,20 +122,41 @@ class _Raw:
 
     def read(self, node: Node, report: Report) -> Node:
         if not self.accepts(node):
-            report.error("AP105", f"expected {self.expects}", node.where)
+            report.error("AP105", f"expected {self.expects}, found {found(node)}", node.where)
         return node
 
 
-_OP = Choice(tuple(op.value for op in DEFAULT_ORDER), "AP112", "an op: one of F, B, I, W, U")
+class _Gradient:
+    """Only an empty list yet."""
+
+    expects = "a list of gradient transforms"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, SequenceNode)
+
+    def read(self, node: Node, report: Report) -> tuple[()]:
+        if not isinstance(node, SequenceNode):
+            report.error("AP105", f"expected {self.expects}, found {found(node)}", node.where)
+        elif node.items:
+            message = "a gradient transform is part of the format, but this version cannot compile it yet"
+            report.error("AP108", message, node.items[0].where, "remove it, or use a later version")
+        return ()
+
+
+_OP = Choice(tuple(op.value for op in Op), "AP112", "an op: one of F, B, I, W, U", later="R")
+_OPS = "a list of ops, as in [B, U]"
 _NAME = r"[A-Za-z][A-Za-z0-9_-]*"
-_COST = OneOf((ListOf(Real(), 1), Real()))
+_COST = OneOf("a number, or a list with one for each stage", (ListOf(Real(), 1, "a list of numbers"), Real()))
 
 COSTS = Object("costs", tuple(Key(op.value, _COST, None) for op in Op), _costs)
+
+_RULE = Parsed("a rule such as F[0, m] after U[*, g-1]", parse_rule, "AP111", _at)
+_ENTRY = Parsed("an entry such as F[s, m]", parse_body_entry, "AP111", _at)
 
 _GROUP = Object(
     "a stream group",
     (
-        Key("runs", ListOf(_OP, 1), about="the ops that the streams execute"),
+        Key("runs", ListOf(_OP, 1, _OPS), about="the ops that the streams execute"),
         Key("count", Integer(1, 1024), 1, "how many streams; microbatch m goes to stream m % count"),
         Key("per", Choice(("stage", "device")), None, "one stream for each stage or device, instead of count"),
         Key(
@@ -140,29 +165,29 @@ _GROUP = Object(
             (Number(0), Name("last")),
         ),
         Key("device", _expression("s", "S", "D", "last"), None, "default: where the stage is placed"),
-        Key("order", ListOf(_OP, 1), tuple(op.value for op in DEFAULT_ORDER), "most urgent first"),
-        Key("body", ListOf(Parsed("a body entry such as F[s, m]", parse_body_entry, "AP111"), 1), ()),
+        Key("order", ListOf(_OP, 1, _OPS), tuple(op.value for op in DEFAULT_ORDER), "most urgent first"),
+        Key("body", ListOf(_ENTRY, 1, 'a list of entries, as in ["F[s, m]", "B[s, m-1]"]'), ()),
     ),
     _group,
     later=("table", "assign", "priority", "sms"),
 )
 
+_STAGES = "auto, layers, a number of stages, or a list of {name, layers}"
+
 SCHEDULE = Object(
     "a schedule",
     (
-        Key("asyncpipe", Integer(1, 1), about="the version of the format"),
+        Key("asyncpipe", Integer(1, 1, "1, the version of the format"), about="the version of the format"),
         Key("name", Text(), ""),
         Key("description", Text(), ""),
         Key("paper", Object("a paper", (Key("title", Text()), Key("id", Text(), "")), _paper), None),
         Key(
             "stages",
             OneOf(
+                _STAGES,
                 (
-                    Choice(
-                        ("auto", "layers"),
-                        what="auto, layers, a number of stages, or a list of {name, layers}",
-                    ),
-                    Integer(1, 100_000),
+                    Choice(("auto", "layers"), what=_STAGES),
+                    Integer(1, 4096),
                     ListOf(
                         Object(
                             "a stage",
@@ -173,8 +198,9 @@ SCHEDULE = Object(
                             _stage_range,
                         ),
                         1,
+                        "a list of {name, layers}",
                     ),
-                )
+                ),
             ),
             "auto",
         ),
@@ -182,14 +208,14 @@ SCHEDULE = Object(
         Key("place", _expression("s", "S", "D", "last"), parse_expression("s * D // S")),
         Key("streams", MapOf("a mapping of stream groups", _NAME, _GROUP)),
         Key("in_flight", _expression("s", "S", "D", "last"), None),
-        Key("rules", ListOf(Parsed("a rule such as F[0, m] after U[*, g-1]", parse_rule, "AP111")), ()),
+        Key("rules", ListOf(_RULE, what='a list of rules, as in ["F[0, m] after U[*, g-1]"]'), ()),
         Key(
             "update",
             Object(
                 "update",
                 (
                     Key("every", Integer(1, 4096), 1),
-                    Key("write", Choice(("ordered", "racy")), "ordered"),
+                    Key("write", Choice(("ordered", "racy"), later="atomic|overwrite"), "ordered"),
                     Key("reduce", Choice(("mean", "sum")), "mean"),
                 ),
                 _update,
@@ -202,18 +228,14 @@ SCHEDULE = Object(
             Object(
                 "weights",
                 (
-                    Key("forward", Choice(("latest",)), "latest"),
-                    Key("backward", Choice(("latest", "same")), "latest"),
+                    Key("forward", Choice(("latest",), later=r"lag\(.*\)|predict"), "latest"),
+                    Key("backward", Choice(("latest", "same"), later=r"ema\(.*\)|private"), "latest"),
                 ),
                 _weights,
             ),
             Weights(),
         ),
-        Key(
-            "gradient",
-            ListOf(Choice((), what="no transform yet: this version compiles an empty list only")),
-            (),
-        ),
+        Key("gradient", _Gradient(), ()),
         Key("costs", COSTS, Costs()),
         Key(
             "expect",
@@ -221,7 +243,7 @@ SCHEDULE = Object(
                 "expect",
                 (
                     Key("stages", Integer(1, 4096)),
-                    Key("staleness", ListOf(Real()), None),
+                    Key("staleness", ListOf(Real(), what="a list of numbers, one for each stage"), None),
                     Key("period", Real(), None),
                     Key("costs", COSTS, Costs()),
                 ),

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence as SequenceType
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, Sequence, p
 
 __all__ = [
     "DEFAULT_JOB",
+    "LOSSES",
     "Component",
     "JobSpec",
     "RateSpec",
@@ -34,6 +36,8 @@ __all__ = [
 ]
 
 DEFAULT_JOB = "digits"
+LOSSES = ("cross_entropy", "mse", "l1", "bce_with_logits")
+"""The built-in losses."""
 _LIBRARY = Path(__file__).resolve().parent.parent / "schedules" / "jobs"
 
 
@@ -80,7 +84,7 @@ class JobSpec:
 
 def job_library() -> dict[str, Path]:
     """The built-in jobs by name."""
-    return {path.stem: path for path in sorted(_LIBRARY.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(_LIBRARY.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 class _ComponentKind:
@@ -96,7 +100,10 @@ class _ComponentKind:
             return Component(node.value, {}, node.where)
         use = node.get("use") if isinstance(node, Mapping) else None
         if not isinstance(node, Mapping) or not isinstance(use, Scalar) or not isinstance(use.value, str):
-            report.error("AP105", f"expected {self.expects}, found {found(node)}", node.where)
+            what = f"{found(node)}{' without `use`' if isinstance(node, Mapping) and use is None else ''}"
+            report.error(
+                "AP105", f"expected {self.expects}, found {what}", node.where, "as in {use: mlp, hidden: [64]}"
+            )
             return MISSING
         options = {key.text: plain(value) for key, value in node.items if key.text != "use"}
         return Component(use.value, options, use.where)
@@ -160,32 +167,40 @@ JOB = Object(
 
 
 def read_job(source: str | Node | None, report: Report, overrides: SequenceType[str] = ()) -> JobSpec | None:
-    """The job that a name, a file, or a `job:` section states; None: the default job. Findings go into the report."""
-    name = source.text if isinstance(source, Scalar) else source
-    if name is None or isinstance(name, str):
-        path = _find(name or DEFAULT_JOB)
-        text = read_file(path, report)
+    """The job that a name, a file, or a `job:` section states; None: the default job. Findings go into the report.
+
+    Of the overrides, those of `job.` count. A file that a schedule names is relative to the schedule.
+    """
+    if source is None or isinstance(source, str | Scalar):
+        path = _find(source or DEFAULT_JOB, report)
+        text = None if path is None else read_file(path, report, source.where if isinstance(source, Scalar) else None)
         node = None if text is None else parse_text(text, str(path), report)
-        label, file = path.stem, str(path)
+        label, file = (path.stem, str(path)) if path else ("", "")
     else:
-        node, label, file = name, "job", name.where.file
+        node, label, file = source, "job", source.where.file
     if node is None:
         return None
-    job = JOB.read(apply_overrides(node, overrides, report), report)
+    job = JOB.read(apply_overrides(node, overrides, report, "job."), report)
     if job is MISSING:
         return None
     assert isinstance(job, JobSpec)
     return replace(job, name=label, file=file)
 
 
-def _find(name: str) -> Path:
-    path = Path(name)
-    if path.exists() or path.suffix or "/" in name:
+def _find(source: str | Scalar, report: Report) -> Path | None:
+    """UsageError for an unknown name on the command line, AP107 for one in a schedule."""
+    name = source.text if isinstance(source, Scalar) else source
+    path = Path(source.where.file).parent / name if isinstance(source, Scalar) else Path(name)
+    if os.path.exists(path) or path.suffix or "/" in name:
         return path
     known = job_library()
-    if name not in known:
-        raise UsageError(f"no job named {name!r} in the library, and no such file", did_you_mean(name, list(known)))
-    return known[name]
+    if name in known:
+        return known[name]
+    message, hint = f"no job named {name!r} in the library, and no such file", did_you_mean(name, list(known))
+    if not isinstance(source, Scalar):
+        raise UsageError(message, hint)
+    report.error("AP107", message, source.where, hint)
+    return None
 
 
 def job_text(job: JobSpec) -> str:

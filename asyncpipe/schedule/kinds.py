@@ -6,14 +6,16 @@ A kind reads a node: it returns the value, or MISSING after it put every error o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import inf
 from typing import Any, Protocol
+from unicodedata import category
 
-from asyncpipe.errors import did_you_mean
+from asyncpipe.errors import Position, did_you_mean
 from asyncpipe.schedule.expression import ExpressionError
-from asyncpipe.schedule.source import Mapping, Node, Report, Scalar
+from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, scalar_value
 from asyncpipe.schedule.source import Sequence as SequenceNode
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Real",
     "Text",
     "found",
+    "fraction",
 ]
 
 
@@ -39,6 +42,7 @@ class _Missing:
 
 
 MISSING: Any = _Missing()
+_EXPONENT = re.compile(r"[eE]([-+]?[0-9]+)$")
 
 
 class Kind(Protocol):
@@ -55,22 +59,34 @@ class Kind(Protocol):
 def found(node: Node) -> str:
     """What stands there, in words."""
     if isinstance(node, Mapping):
-        return "a mapping"
+        return "a mapping" if node.items else "an empty mapping"
     if isinstance(node, SequenceNode):
-        return "a list"
+        return "a list" if node.items else "an empty list"
+    text = node.text if len(node.text) <= 60 else node.text[:57] + "..."
     if node.value is None:
         return "nothing"
-    kinds: dict[type, str] = {bool: "the truth value", int: "the number", float: "the number"}
-    text = node.text if len(node.text) <= 60 else node.text[:57] + "..."
-    return (
-        f"{kinds.get(type(node.value), 'the text')} {text!r}"
-        if type(node.value) is str
-        else f"{kinds[type(node.value)]} {text}"
-    )
+    if isinstance(node.value, str):
+        return f"the text {text!r}"
+    return f"the truth value {text}" if isinstance(node.value, bool) else f"the number {text}"
 
 
-def _wrong(kind: Kind, node: Node, report: Report) -> Any:
-    report.error("AP105", f"expected {kind.expects}, found {found(node)}", node.where)
+def _wrong(kind: Kind, node: Node, report: Report, hint: str = "") -> Any:
+    if isinstance(node, Scalar) and node.value is None:
+        hint = "write a value after the colon, or remove the key"
+    report.error("AP105", f"expected {kind.expects}, found {found(node)}", node.where, hint)
+    return MISSING
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    """The known word that was meant; capitals do not matter."""
+    same = [name for name in known if name.casefold() == word.casefold()]
+    return f"did you mean {same[0]!r}?" if same else did_you_mean(word, known)
+
+
+def _later(name: str, where: Position, report: Report) -> Any:
+    """AP108: what the format defines and this version cannot compile."""
+    message = f"{name} is part of the format, but this version cannot compile it yet"
+    report.error("AP108", message, where, "remove it, or use a later version")
     return MISSING
 
 
@@ -78,10 +94,11 @@ def _wrong(kind: Kind, node: Node, report: Report) -> Any:
 class Integer:
     low: int = 0
     high: int = 10**6
+    what: str = ""
 
     @property
     def expects(self) -> str:
-        return f"an integer from {self.low} to {self.high:,}"
+        return self.what or f"an integer from {self.low} to {self.high:,}"
 
     def accepts(self, node: Node) -> bool:
         return isinstance(node, Scalar) and type(node.value) is int
@@ -89,38 +106,52 @@ class Integer:
     def read(self, node: Node, report: Report) -> Any:
         if isinstance(node, Scalar) and type(node.value) is int and self.low <= node.value <= self.high:
             return node.value
-        return _wrong(self, node, report)
+        number = isinstance(node, Scalar) and node.quoted and type(scalar_value(node.text)) is int
+        return _wrong(self, node, report, "remove the quotes" if number else "")
+
+
+def fraction(text: str) -> Fraction | None:
+    """The number, exactly, where it is at most 1e12 and a multiple of 1e-12 or a fraction; None for anything else."""
+    exponent = _EXPONENT.search(text)
+    if len(text) > 60 or (exponent and abs(int(exponent[1])) > 30):
+        return None
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return value if abs(value) <= 10**12 and value.denominator <= 10**12 else None
 
 
 @dataclass(frozen=True)
 class Real:
-    """A number, exactly: `0.1`, `1e-3` and `1/3` become fractions."""
+    """A number; where it is exact, `0.1`, `1e-3` and `1/3` are fractions."""
 
-    low: Fraction = Fraction(0)
     exact: bool = True
 
     @property
     def expects(self) -> str:
-        return f"a number of at least {self.low}"
+        return "a number from 0 to 1e12 such as 2, 0.5, 1e-3 or 1/3" if self.exact else "a number of at least 0"
 
     def accepts(self, node: Node) -> bool:
         return isinstance(node, Scalar) and type(node.value) in (int, float, str)
 
     def read(self, node: Node, report: Report) -> Any:
-        if self.accepts(node) and isinstance(node, Scalar):
-            try:
-                value = Fraction(node.text)
-            except (ValueError, ZeroDivisionError):
-                return _wrong(self, node, report)
-            if value >= self.low and value.denominator < 10**12 and value < 10**12:
-                return value if self.exact else float(value)
-        return _wrong(self, node, report)
+        value = self._value(node) if isinstance(node, Scalar) and self.accepts(node) else None
+        return _wrong(self, node, report) if value is None or value < 0 else value
+
+    def _value(self, node: Scalar) -> Fraction | float | None:
+        if self.exact or isinstance(node.value, str):
+            exact = fraction(str(node.value) if isinstance(node.value, int) else node.text)
+            return exact if self.exact or exact is None else float(exact)
+        assert isinstance(node.value, int | float)
+        return float(node.value) if node.value < inf else None
 
 
 @dataclass(frozen=True)
 class Text:
+    """A text of one line: white space of any kind is one blank."""
+
     what: str = "a text"
-    lines: bool = False
 
     @property
     def expects(self) -> str:
@@ -131,19 +162,27 @@ class Text:
 
     def read(self, node: Node, report: Report) -> Any:
         if isinstance(node, Scalar) and isinstance(node.value, str) and node.value.strip():
-            return " ".join(node.value.split()) if not self.lines else node.value
-        return _wrong(self, node, report)
+            text = " ".join(node.value.split())
+            if not any(category(c) == "Cc" for c in text):
+                return text
+            report.error("AP105", f"expected {self.what}, found control characters", node.where, "remove them")
+            return MISSING
+        unquoted = isinstance(node, Scalar) and not node.quoted
+        return _wrong(self, node, report, "put it into quotes" if unquoted else "")
 
 
 @dataclass(frozen=True)
 class Choice:
+    """One of a few words; `later`, a pattern, describes those of the format that this version cannot compile."""
+
     choices: tuple[str, ...]
     code: str = "AP105"
     what: str = ""
+    later: str = "(?!)"
 
     @property
     def expects(self) -> str:
-        return self.what or f"one of {', '.join(self.choices)}"
+        return self.what or (f"one of {', '.join(self.choices)}" if len(self.choices) > 1 else self.choices[0])
 
     def accepts(self, node: Node) -> bool:
         return isinstance(node, Scalar) and isinstance(node.value, str)
@@ -151,7 +190,9 @@ class Choice:
     def read(self, node: Node, report: Report) -> Any:
         if isinstance(node, Scalar) and node.value in self.choices:
             return node.value
-        hint = did_you_mean(node.text, self.choices) if isinstance(node, Scalar) else ""
+        if isinstance(node, Scalar) and re.fullmatch(self.later, node.text):
+            return _later(repr(node.text), node.where, report)
+        hint = _hint(node.text, self.choices) if isinstance(node, Scalar) else ""
         report.error(
             self.code,
             f"expected {self.expects}, found {found(node)}",
@@ -163,11 +204,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A small language inside a scalar: an expression, a rule, a range of layers."""
+    """A small language inside a scalar: an expression, a rule, a range of layers.
+
+    `place` tells the value where it stands.
+    """
 
     expects: str
     parse: Callable[[str], Any]
     code: str
+    place: Callable[[Any, Position], Any] = lambda value, where: value
 
     def accepts(self, node: Node) -> bool:
         return isinstance(node, Scalar) and type(node.value) in (int, str)
@@ -175,22 +220,25 @@ class Parsed:
     def read(self, node: Node, report: Report) -> Any:
         if not isinstance(node, Scalar) or not self.accepts(node):
             return _wrong(self, node, report)
+        # The language has no 0x1F and no +7, but YAML has.
+        text = node.text if isinstance(node.value, str) or re.fullmatch("-?[0-9]+", node.text) else str(node.value)
         try:
-            value = self.parse(node.text)
+            value = self.parse(text)
         except ExpressionError as error:
             report.error(self.code, error.message, node.at(error.offset, error.length))
             return MISSING
-        return value
+        return self.place(value, node.where)
 
 
 @dataclass(frozen=True)
 class ListOf:
     item: Kind
     least: int = 0
+    what: str = "a list"
 
     @property
     def expects(self) -> str:
-        return f"a list, each item {self.item.expects}"
+        return self.what
 
     def accepts(self, node: Node) -> bool:
         return isinstance(node, SequenceNode)
@@ -206,11 +254,8 @@ class ListOf:
 class OneOf:
     """The first kind that accepts the node's outer form reads it."""
 
+    expects: str
     kinds: tuple[Kind, ...]
-
-    @property
-    def expects(self) -> str:
-        return ", or ".join(kind.expects for kind in self.kinds)
 
     def accepts(self, node: Node) -> bool:
         return any(kind.accepts(node) for kind in self.kinds)
@@ -240,7 +285,8 @@ class MapOf:
             return _wrong(self, node, report)
         for name, _ in node.items:
             if not re.fullmatch(self.pattern, name.text):
-                report.error("AP105", f"{name.text!r} is not a name: letters, digits, - and _ are", name.where)
+                message = f"expected a name of letters, digits, - and _, found {name.text!r}"
+                report.error("AP105", message, name.where, "a name begins with a letter")
         values = [(name.text, self.item.read(value, report), name.where) for name, value in node.items]
         return MISSING if any(value is MISSING for _, value, _ in values) else tuple(values)
 
@@ -269,7 +315,10 @@ class Object:
 
     @property
     def expects(self) -> str:
-        return self.what
+        required = [key.name for key in self.keys if key.default is MISSING]
+        shown = ", ".join(required or [key.name for key in self.keys])
+        more = ", ..." if 0 < len(required) < len(self.keys) else ""
+        return f"{self.what} (a mapping of {shown}{more})"
 
     def accepts(self, node: Node) -> bool:
         return isinstance(node, Mapping)
@@ -286,25 +335,20 @@ class Object:
             else:
                 self._unknown(name, tuple(known), report)
         for key in self.keys:
-            if key.default is MISSING and node.get(key.name) is None:
-                report.error(
-                    "AP106",
-                    f"the key {key.name!r} is missing in {self.what}",
-                    node.where,
-                    f"add `{key.name}:`, {key.kind.expects}",
-                )
+            if key.default is MISSING and node.get(key.name) is None and not self._misspelt(key.name, node):
+                message = f"the key {key.name!r} is missing in {self.what}"
+                report.error("AP106", message, node.where, f"add `{key.name}:` with {key.kind.expects}")
         failed = len(report.diagnostics) > before or any(v is MISSING for v in values.values())
         places = {"": node.where, **{str(name.value): name.where for name, _ in node.items}}
         return MISSING if failed else self.build(places=places, **values)
 
+    def _misspelt(self, key: str, node: Mapping) -> bool:
+        """Whether an unknown key was surely meant to be this one: then one error is enough."""
+        known = [key.name for key in self.keys]
+        return any(name.text not in known and _hint(name.text, [key]).startswith("did") for name, _ in node.items)
+
     def _unknown(self, name: Scalar, known: tuple[str, ...], report: Report) -> None:
         if name.text in self.later:
-            message = f"the key {name.text!r} is part of the format, but this version cannot compile it yet"
-            report.error("AP108", message, name.where, "remove it, or use a later version")
+            _later(f"the key {name.text!r}", name.where, report)
         else:
-            report.error(
-                "AP104",
-                f"unknown key {name.text!r} in {self.what}",
-                name.where,
-                did_you_mean(name.text, known),
-            )
+            report.error("AP104", f"unknown key {name.text!r} in {self.what}", name.where, _hint(name.text, known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,13 +21,13 @@ _LIBRARY = Path(__file__).resolve().parent.parent / "schedules"
 
 def library() -> dict[str, Path]:
     """The built-in schedules by name."""
-    return {path.stem: path for path in sorted(_LIBRARY.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(_LIBRARY.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def find_schedule(name: str | Path) -> Path:
     """The file of a schedule given by path or by library name; a name that is neither stays a path."""
     path = Path(name)
-    if path.exists() or path.suffix or "/" in str(name):
+    if os.path.exists(path) or path.suffix or "/" in str(name):
         return path
     known = library()
     if str(name) in known:
@@ -63,19 +64,27 @@ def load_text(text: str, file: str, report: Report, overrides: Sequence[str] = (
     if schedule is MISSING:
         return None
     assert isinstance(schedule, Schedule)
+    changed = [key for key in overrides if not key.startswith("job.")]
+    if changed and not any(key.startswith("expect") for key in changed):
+        schedule = replace(schedule, expect=None)  # it speaks of the file as written
     return replace(schedule, file=file, name=schedule.name or Path(file).stem)
 
 
-def apply_overrides(node: Node, overrides: Sequence[str], report: Report) -> Node:
-    """The tree with each `dotted.key=value` set; values are YAML and are reported as `<-o #1>`."""
+def apply_overrides(node: Node, overrides: Sequence[str], report: Report, prefix: str = "") -> Node:
+    """The tree with each `dotted.key=value` set; values are YAML and are reported as `<-o #1>`.
+
+    A schedule leaves those of `job.` to its job, and a job takes those with its `prefix` alone.
+    """
     for number, override in enumerate(overrides, 1):
         key, equals, text = override.partition("=")
         if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
             raise UsageError(f"-o {override!r}: expected key=value", "as in -o in_flight=4 or -o job.optimizer.lr=0.01")
+        if key.startswith("job.") is not bool(prefix):
+            continue
         file = f"<-o #{number}>"
         value = parse_text(text, file, report) if text else Scalar(None, "", Position(file, 1, 1))
         if value is not None:
-            node = _with(node, key.split("."), value, file)
+            node = _with(node, key.removeprefix(prefix).split("."), value, file)
     return node
 
 

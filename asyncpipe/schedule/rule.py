@@ -18,8 +18,9 @@ from asyncpipe.schedule.expression import (
 
 __all__ = ["BodyEntry", "Rule", "parse_body_entry", "parse_rule"]
 
-_CONSTANTS = {"S", "D", "last"}
-_TARGET_NAMES = {True: _CONSTANTS | {"s", "g", "lo", "hi"}, False: _CONSTANTS | {"s", "m", "g", "lo", "hi"}}
+_CONSTANTS = ("S", "D", "last")
+_TARGET_NAMES = {True: ("s", "g", "lo", "hi", *_CONSTANTS), False: ("s", "m", "g", "lo", "hi", *_CONSTANTS)}
+_ALONE = {"target": "", "source": "; a rule has one source, and `when` before its condition", "entry": ""}
 _REFERENCE = re.compile(r"\s*([A-Za-z ]*?)\s*\[([^\[\],]*),([^\[\],]*)\]\s*")
 
 
@@ -68,6 +69,7 @@ class BodyEntry:
 @dataclass(frozen=True)
 class _Reference:
     ops: tuple[Op, ...]
+    offset: int
     stage: Expression | None
     stage_offset: int
     index: Expression
@@ -81,13 +83,13 @@ def parse_rule(text: str) -> Rule:
     if match is None:
         raise ExpressionError("expected `target after source`, as in F[0, m] after U[*, g-1]", 0, len(text))
     when = re.search(r"\bwhen\b", text)
-    target = _reference(text[: match.start()], 0, single=False)
+    target = _reference(text[: match.start()], 0, "target")
     end = when.start() if when else len(text)
-    source = _reference(text[match.end() : end], match.end(), single=True)
+    source = _reference(text[match.end() : end], match.end(), "source")
     _check_target(target)
     updates = target.ops == (Op.U,)
     if source.stage is not None:
-        _check_names(source.stage, _CONSTANTS | {"s"}, source.stage_offset)
+        _check_names(source.stage, ("s", *_CONSTANTS), source.stage_offset)
     _check_names(source.index, _TARGET_NAMES[updates], source.index_offset)
     condition = None
     if when:
@@ -99,35 +101,43 @@ def parse_rule(text: str) -> Rule:
 
 def parse_body_entry(text: str) -> BodyEntry:
     """The body entry that `text` states; the index is always a microbatch, `U` is issued where it ends an update."""
-    reference = _reference(text, 0, single=True)
+    reference = _reference(text, 0, "entry")
     if reference.stage is not None:
-        _check_names(reference.stage, _CONSTANTS | {"s", "d"}, reference.stage_offset)
-    _check_names(reference.index, _CONSTANTS | {"s", "d", "m"}, reference.index_offset)
+        _check_names(reference.stage, ("s", "d", *_CONSTANTS), reference.stage_offset)
+    _check_names(reference.index, ("m", "s", "d", *_CONSTANTS), reference.index_offset)
     return BodyEntry(reference.ops[0], reference.stage, reference.index)
 
 
-def _reference(text: str, offset: int, *, single: bool) -> _Reference:
-    """`OP[stage, index]`, or with several ops where `single` is false."""
-    match = _REFERENCE.fullmatch(text)
+def _reference(text: str, offset: int, what: str) -> _Reference:
+    """`OP[stage, index]`; a target may have several ops."""
+    match = _REFERENCE.match(text)
     if match is None:
         blank = len(text) - len(text.lstrip())
-        what = f"found {text.strip()!r}" if text.strip() else "found nothing"
-        raise ExpressionError(f"expected OP[stage, index], {what}", offset + blank, max(1, len(text.strip())))
-    ops = _ops(match, offset, single)
+        found = repr(text.strip()) if text.strip() else "nothing"
+        message = f"expected OP[stage, index] as {what}, found {found}"
+        raise ExpressionError(message, offset + blank, max(1, len(text.strip())))
+    if match.end() < len(text):
+        rest = text[match.end() :].rstrip()
+        message = f"unexpected {rest!r} after the {what}{_ALONE[what]}"
+        raise ExpressionError(message, offset + match.end(), len(rest))
+    ops = _ops(match, offset, what)
     star = match[2].strip() == "*"
-    if star and not single:
-        raise ExpressionError("a target is bound by s; `*` belongs to sources", offset + match.start(2), 1)
+    if star and what == "target":
+        message = "`*` belongs to sources; for all stages, the stage of the target is s"
+        raise ExpressionError(message, offset + match.start(2) + match[2].index("*"), 1)
+    blank = len(match[3]) - len(match[3].lstrip())
     return _Reference(
         ops,
+        offset + match.start(1),
         None if star else parse_expression(match[2], offset + match.start(2)),
         offset + match.start(2),
         parse_expression(match[3], offset + match.start(3)),
-        offset + match.start(3),
-        len(match[3]),
+        offset + match.start(3) + blank,
+        len(match[3].strip()),
     )
 
 
-def _ops(match: re.Match[str], offset: int, single: bool) -> tuple[Op, ...]:
+def _ops(match: re.Match[str], offset: int, what: str) -> tuple[Op, ...]:
     words = list(re.finditer(r"\S+", match[1]))
     if not words:
         raise ExpressionError("an op is missing before '['", offset + match.start(2) - 1)
@@ -135,26 +145,26 @@ def _ops(match: re.Match[str], offset: int, single: bool) -> tuple[Op, ...]:
         if word[0] not in Op.__members__:
             at = offset + match.start(1) + word.start()
             raise ExpressionError(f"unknown op {word[0]!r}; expected one of F, B, I, W, U", at, len(word[0]))
-    if single and len(words) > 1:
-        raise ExpressionError("expected one op", offset + match.start(1) + words[1].start(), len(words[1][0]))
+    if what != "target" and len(words) > 1:
+        at = offset + match.start(1) + words[1].start()
+        raise ExpressionError(f"unexpected {words[1][0]!r}: the {what} has one op", at, len(words[1][0]))
     return tuple(Op(word[0]) for word in words)
 
 
 def _check_target(target: _Reference) -> None:
     if Op.U in target.ops and len(target.ops) > 1:
-        raise ExpressionError("U counts updates and cannot share a target with ops that count microbatches", 0, 1)
+        message = "U counts updates, the other ops count microbatches: give each a rule of its own"
+        raise ExpressionError(message, target.offset, sum(map(len, target.ops)) + len(target.ops) - 1)
     wanted = "g" if target.ops == (Op.U,) else "m"
     if target.index != Name(wanted):
-        hint = f"the target's second index must be {wanted!r} (shift the source instead)"
-        raise ExpressionError(hint, target.index_offset, target.index_length)
+        message = f"the second index of the target must be {wanted}; shift the source instead"
+        raise ExpressionError(message, target.index_offset, target.index_length)
     if target.stage is not None and target.stage != Name("s"):
         _check_names(target.stage, _CONSTANTS, target.stage_offset)
 
 
-def _check_names(expression: Expression, allowed: set[str], offset: int) -> None:
+def _check_names(expression: Expression, allowed: tuple[str, ...], offset: int) -> None:
     for name in names(expression):
         if name.name not in allowed:
-            choices = ", ".join(sorted(allowed))
-            raise ExpressionError(
-                f"unknown name {name.name!r}; known here: {choices}", name.offset or offset, len(name.name)
-            )
+            message = f"unknown name {name.name!r}; known here: {', '.join(allowed)}"
+            raise ExpressionError(message, name.offset or offset, len(name.name))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, lcm
 
-from asyncpipe.schedule.expression import Binary, Expression, Name, Number, Unary
+from asyncpipe.schedule.expression import Binary, Expression, Name, Number, Unary, names
 
 __all__ = ["MAX_MODULUS", "NotPeriodicError", "Shape", "shape_of"]
 
@@ -31,6 +31,9 @@ class Shape:
     slope: Fraction
 
 
+_CONSTANT = Shape(0, 1, Fraction(0))
+
+
 def shape_of(expression: Expression, env: Mapping[str, int], shapes: Mapping[str, Shape], index: str) -> Shape:
     """The shape of `expression` as a function of `index`.
 
@@ -38,9 +41,9 @@ def shape_of(expression: Expression, env: Mapping[str, int], shapes: Mapping[str
     Raises NotPeriodicError for products and quotients of indices, and where a period would exceed MAX_MODULUS.
     """
     if isinstance(expression, Number):
-        return Shape(0, 1, Fraction(0))
+        return _CONSTANT
     if isinstance(expression, Name):
-        return shapes.get(expression.name, Shape(0, 1, Fraction(0)))
+        return shapes.get(expression.name, _CONSTANT)
     if isinstance(expression, Unary):
         inner = shape_of(expression.operand, env, shapes, index)
         return Shape(inner.settle, inner.modulus, -inner.slope if expression.operator == "-" else Fraction(0))
@@ -72,24 +75,34 @@ def _combine(
     if sign in ("and", "or"):
         return both
     if sign in ("*", "//", "%"):
-        return _scaled(expression, both, left, right, env)
+        return _scaled(expression, both, left, right, env, shapes)
     difference = Binary("-", expression.left, expression.right)
     slope = left.slope - right.slope
-    return both if slope == 0 else _crossing(difference, both, slope, env, shapes, index)
+    return both if slope == 0 else _crossing(difference, both, slope, env, index)
 
 
-def _scaled(expression: Binary, both: Shape, left: Shape, right: Shape, env: Mapping[str, int]) -> Shape:
+def _scaled(
+    expression: Binary, both: Shape, left: Shape, right: Shape, env: Mapping[str, int], shapes: Mapping[str, Shape]
+) -> Shape:
     """Products and quotients with one side that does not depend on the index."""
-    if right != Shape(0, 1, Fraction(0)) and (expression.operator != "*" or left != Shape(0, 1, Fraction(0))):
-        raise NotPeriodicError("it multiplies or divides by an index")
+    fixed_left, fixed_right = (_is_fixed(side, shapes) for side in (expression.left, expression.right))
     if expression.operator == "*":
-        constant_left = left == Shape(0, 1, Fraction(0))
-        factor = (expression.left if constant_left else expression.right).evaluate(env)
-        return Shape(both.settle, both.modulus, (right if constant_left else left).slope * factor)
+        if not fixed_left and not fixed_right:
+            raise NotPeriodicError("it multiplies an index by an index")
+        factor = (expression.left if fixed_left else expression.right).evaluate(env)
+        return Shape(both.settle, both.modulus, (right if fixed_left else left).slope * factor)
+    if not fixed_right:
+        raise NotPeriodicError("it divides by an index")
     divisor = expression.right.evaluate(env)
+    if divisor == 0:
+        raise ZeroDivisionError
     modulus = lcm(both.modulus, abs(divisor) * left.slope.denominator) if left.slope else both.modulus
     slope = left.slope / divisor if expression.operator == "//" else Fraction(0)
     return Shape(both.settle, modulus, slope)
+
+
+def _is_fixed(expression: Expression, shapes: Mapping[str, Shape]) -> bool:
+    return not any(name.name in shapes for name in names(expression))
 
 
 def _crossing(
@@ -97,11 +110,9 @@ def _crossing(
     both: Shape,
     slope: Fraction,
     env: Mapping[str, int],
-    shapes: Mapping[str, Shape],
     index: str,
 ) -> Shape:
     """A comparison of two lines is constant from the index on where they cannot cross any more."""
-    del shapes
     _checked(both)
     span = range(both.settle, both.settle + both.modulus)
     remainders = [abs(difference.evaluate(_bind(env, index, i)) - slope * i) for i in span]

@@ -26,13 +26,27 @@ __all__ = [
     "scalar_value",
 ]
 
-MAX_BYTES = 256 * 1024
+MAX_BYTES = 64 * 1024
 """A schedule is a page of text; a larger file is a mistake, and is refused before it is parsed."""
 _MAX_DEPTH = 32
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_MAX_DIGITS = 1000
+"""Python refuses to convert more than 4,300; a longer integer reads as the nearest float."""
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _CONSTANTS: dict[str, object] = {"": None, "~": None, "null": None, "true": True, "false": False}
+_NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ufffd\U00010000-\U0010ffff]")
+"""Control characters, and those that some programs, but not YAML 1.2, take for the end of a line."""
+_SYNTAX_HINTS = (
+    (r"'\\t'", "indent with spaces: YAML allows no tabs there"),
+    (r"'[@`%]' that cannot start", "put the text into quotes"),
+    (r"block (mapping|end|collection)", "the keys of one mapping begin in the same column"),
+    (r"mapping values", "put a text that holds `: ` into quotes; the keys of one mapping begin in the same column"),
+    (r"expected '?,' or|node content", "is a bracket, a brace or a comma missing before this place?"),
+    (r"escape character", "in double quotes a backslash is \\\\"),
+    (r"unexpected end of stream|document separator", "is a closing quote missing?"),
+    (r"expected ':'", "each line of a mapping is `key: value`"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +59,14 @@ class Scalar:
     quoted: bool = False
 
     def at(self, offset: int, length: int = 1) -> Position:
-        """The position of a part of this scalar, for errors inside a rule or an expression."""
-        column = self.where.column + offset + (1 if self.quoted else 0)
-        return Position(self.where.file, self.where.line, column, length)
+        """The position of a part of this scalar, for errors inside a rule or an expression.
+
+        The whole scalar where escapes or line breaks make the text differ from what is written.
+        """
+        quote = 1 if self.quoted else 0
+        if self.where.length != len(self.text) + 2 * quote:
+            return self.where
+        return Position(self.where.file, self.where.line, self.where.column + offset + quote, length)
 
 
 @dataclass(frozen=True)
@@ -73,9 +92,16 @@ class Report:
     """Collects diagnostics, so that one check can tell all that is wrong at once."""
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    _known: set[Diagnostic] = field(default_factory=set)
 
     def error(self, code: str, message: str, where: Position | None, hint: str = "", **more: Any) -> None:
-        self.diagnostics.append(Diagnostic(code, message, where, hint, **more))
+        self.add(Diagnostic(code, message, where, hint, **more))
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Adds a finding once: several stages, or the instance of `expect`, may find the same."""
+        if diagnostic not in self._known:
+            self._known.add(diagnostic)
+            self.diagnostics.append(diagnostic)
 
     @property
     def has_errors(self) -> bool:
@@ -87,41 +113,49 @@ def scalar_value(text: str) -> object:
     if text.lower() in _CONSTANTS and text in (text.lower(), text.capitalize(), text.upper()):
         return _CONSTANTS[text.lower()]
     if _INTEGER.fullmatch(text):
-        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        return int(text, 0) if text[:2] in ("0x", "0o") else int(text) if len(text) < _MAX_DIGITS else float(text)
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
-def read_file(path: str | Path, report: Report) -> str | None:
-    """The text of a schedule or job file, or None with an AP100 that says why it cannot be read."""
+def read_file(path: str | Path, report: Report, named: Position | None = None) -> str | None:
+    """The text of a schedule or job file, or None with an AP100 that says why it cannot be read.
+
+    `named` is the place in another file that names this one.
+    """
     file = Path(path)
-    where = Position(str(path), 1, 1)
+    where = named or Position(str(path), 1, 1)
+    subject = f"{path}: " if named else ""
     try:
         if file.is_dir():
-            report.error("AP100", "is a directory, not a schedule file", where, "name a .yaml file")
+            report.error("AP100", f"{subject}expected a file, found a directory", where, "name a .yaml file")
             return None
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            report.error("AP100", f"the file has {size:,} bytes; a schedule has at most {MAX_BYTES:,}", where)
-            return None
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        report.error("AP100", "no such file", where, "`asyncpipe schedules` lists the built-in schedules")
+        report.error("AP100", f"{subject}no such file", where, "`asyncpipe schedules` lists the built-in ones")
         return None
-    except OSError as error:
-        report.error("AP100", f"cannot be read: {error.strerror}", where)
+    except (OSError, ValueError) as error:
+        report.error("AP100", f"{subject}cannot be read: {getattr(error, 'strerror', error)}", where)
         return None
-    return _decode(data, where, report)
+    if len(data) > MAX_BYTES:
+        message = f"{subject}expected a page of text, found more than {MAX_BYTES:,} bytes"
+        report.error("AP100", message, where, "is it the right file?")
+        return None
+    return _decode(data, Position(str(path), 1, 1), report)
 
 
 def _decode(data: bytes, where: Position, report: Report) -> str | None:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        report.error("AP100", f"is not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}", where)
+        message = f"expected UTF-8 text, found the byte 0x{data[error.start]:02x} at offset {error.start}"
+        report.error("AP100", message, where, "save the file as UTF-8")
         return None
-    bad = next((c for c in text if ord(c) < 32 and c not in "\n\r\t"), None)
+    bad = _NOT_TEXT.search(text)
     if bad is not None:
-        report.error("AP100", f"is not a text file: it holds the control character 0x{ord(bad):02x}", where)
+        lines = re.split(r"\r\n?|\n", text[: bad.start()])
+        place = Position(where.file, len(lines), len(lines[-1]) + 1)
+        report.error("AP100", f"expected text, found the control character U+{ord(bad[0]):04X}", place, "remove it")
         return None
     return text
 
@@ -132,18 +166,26 @@ def parse_text(text: str, file: str, report: Report) -> Node | None:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        composer = _Composer(file, report, iter(YAML(typ="rt", pure=True).parse(text)))
+        composer = _Composer(file, report, iter(YAML(typ="safe", pure=True).parse(text)))
         return composer.document()
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = Position(file, mark.line + 1, mark.column + 1) if mark else Position(file, 1, 1)
-        problem = " ".join(str(error.problem or error.context or "not valid YAML").split())
-        report.error("AP101", f"YAML syntax: {problem}", where)
+        report.add(_syntax_error(error, file))
     except YAMLError as error:
         report.error("AP101", f"YAML syntax: {' '.join(str(error).split())[:200]}", Position(file, 1, 1))
     except _Refused:
         pass
     return None
+
+
+def _syntax_error(error: Any, file: str) -> Diagnostic:
+    def place(mark: Any) -> Position:
+        return Position(file, mark.line + 1, mark.column + 1) if mark else Position(file, 1, 1)
+
+    problem = " ".join(str(error.problem or error.context or "not valid YAML").split())
+    hint = next((hint for pattern, hint in _SYNTAX_HINTS if re.search(pattern, problem)), "")
+    context = error.context_mark if error.problem_mark else None
+    notes = ((f"{error.context} that begins here", place(context)),) if context and error.context else ()
+    return Diagnostic("AP101", f"YAML syntax: {problem}", place(error.problem_mark or context), hint, notes=notes)
 
 
 class _Refused(Exception):
@@ -174,6 +216,8 @@ class _Composer:
                 "`asyncpipe show async-lu --level L0` prints a complete schedule",
             )
             return None
+        if event.version or event.tags:
+            self.refuse(event, "directives (%YAML, %TAG) are not allowed", "remove the line: a schedule is YAML 1.2")
         root = self.node(next(self.events), 0)
         next(self.events)  # document end
         event = next(self.events)
@@ -187,8 +231,13 @@ class _Composer:
         if name == "ScalarEvent":
             quoted = event.style is not None
             value = event.value if quoted else scalar_value(event.value)
-            return Scalar(value, event.value, self.where(event, max(1, len(event.value))), quoted)
+            return Scalar(value, event.value, self.where(event, self._length(event)), quoted)
         return self._sequence(event, depth) if name == "SequenceStartEvent" else self._mapping(event, depth)
+
+    def _length(self, event: Any) -> int:
+        """Of what is written, quotes included; 1 for what is written on several lines."""
+        start, end = event.start_mark, event.end_mark
+        return max(1, end.column - start.column) if end.line == start.line else 1
 
     def _check_plain(self, event: Any, depth: int) -> None:
         if type(event).__name__ == "AliasEvent":
@@ -201,7 +250,10 @@ class _Composer:
             self.refuse(event, f"anchors (&{event.anchor}) are not allowed", "write the value out where it is needed")
         tag = getattr(event, "tag", None)
         if tag is not None:
-            self.refuse(event, f"the tag {tag} is not allowed", "schedules are plain data: remove the tag")
+            shown = tag.replace("tag:yaml.org,2002:", "!!", 1)
+            self.refuse(event, f"the tag {shown} is not allowed", "schedules are plain data: remove the tag")
+        if any("\ud800" <= c <= "\udfff" for c in getattr(event, "value", "")):
+            self.refuse(event, "half a surrogate pair is no character", "write the character itself")
         if depth > _MAX_DEPTH:
             self.refuse(event, f"nested deeper than {_MAX_DEPTH} levels", "a schedule needs four")
 
@@ -213,14 +265,14 @@ class _Composer:
 
     def _mapping(self, start: Any, depth: int) -> Mapping:
         items: list[tuple[Scalar, Node]] = []
-        seen: dict[object, Scalar] = {}
+        seen: dict[str, Scalar] = {}
         while type(event := next(self.events)).__name__ != "MappingEndEvent":
             key = self.node(event, depth + 1)
             value = self.node(next(self.events), depth + 1)
             if not isinstance(key, Scalar):
-                self.report.error("AP105", "a key must be a word", key.where)
-            elif key.value in seen:
-                line = seen[key.value].where.line
+                self.report.error("AP105", "expected a key, found a list or a mapping", key.where, "a key is one word")
+            elif key.text in seen:
+                line = seen[key.text].where.line
                 self.report.error(
                     "AP103",
                     f"duplicate key {key.text!r}, first in line {line}",
@@ -228,6 +280,6 @@ class _Composer:
                     "keep one of the two",
                 )
             else:
-                seen[key.value] = key
+                seen[key.text] = key
                 items.append((key, value))
         return Mapping(tuple(items), self.where(start))

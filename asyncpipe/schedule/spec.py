@@ -33,7 +33,6 @@ DEFAULT_COSTS = {
     Op.W: Fraction(1),
     Op.U: Fraction(0),
 }
-_PLACES: Mapping[str, Position] = {}
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,9 @@ class StreamGroup:
     body: tuple[BodyEntry, ...] = ()
     places: Mapping[str, Position] = field(default_factory=dict, compare=False)
 
-    def where(self, key: str = "") -> Position | None:
-        return self.places.get(key, self.places.get(""))
+    def where(self, *keys: str) -> Position | None:
+        """The place of the first of these keys that the group has, else of its name."""
+        return next((self.places[key] for key in keys if key in self.places), self.places.get(""))
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,9 @@ class Schedule:
     places: Mapping[str, Position] = field(default_factory=dict, compare=False)
     file: str = field(default="", compare=False)
 
-    def where(self, key: str = "") -> Position | None:
-        return self.places.get(key, self.places.get(""))
+    def where(self, *keys: str) -> Position | None:
+        """The place of the first of these keys that the file has, else the beginning of the schedule."""
+        return next((self.places[key] for key in keys if key in self.places), self.places.get(""))
 
     @property
     def ops(self) -> frozenset[Op]:

@@ -1,0 +1,250 @@
+"""`asyncpipe check`: its JSON by the contract, its options, its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncpipe.schedule import library
+from tests.command_line import Outcome, invoke
+
+MAIN = "asyncpipe: 1\nstreams: {main: {runs: [F, B, U]}}\n"
+AHEAD = "asyncpipe: 1\nstreams:\n  forward: {runs: [F]}\n  backward: {runs: [B, U]}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "main.yaml").write_text(MAIN)
+    (tmp_path / "ahead.yaml").write_text(AHEAD)
+    return tmp_path
+
+
+def check_json(*arguments: str) -> tuple[int, dict[str, Any]]:
+    outcome = invoke("check", "--json", *arguments)
+    assert outcome.stderr == ""
+    document = json.loads(outcome.stdout)
+    assert isinstance(document, dict)
+    return outcome.code, document
+
+
+def test_valid_schedules_follow_the_contract() -> None:
+    code, document = check_json(*library())
+    assert (code, document["schema"], document["ok"]) == (0, "asyncpipe.check/1", True)
+    assert list(document) == ["schema", "ok", "diagnostics", "intended_races", "not_checked", "instances"]
+    assert document["diagnostics"] == []
+    assert document["not_checked"] == ["the model (no job given)", "memory", "capture on a GPU"]
+    assert [Path(i["file"]).stem for i in document["instances"]] == list(library())
+    for instance in document["instances"]:
+        assert list(instance) == ["file", "stages", "period", "speedup", "staleness", "in_flight"]
+        assert list(instance["staleness"]) == ["apply", "max", "forward_backward"]
+        lists = [*instance["staleness"].values(), instance["in_flight"]]
+        assert {len(values) for values in lists} == {instance["stages"]}
+        assert all(isinstance(value, float) for value in instance["staleness"]["apply"])
+        assert all(type(value) is int for value in [*instance["staleness"]["max"], *instance["in_flight"]])
+
+
+def test_intended_races_say_which_op_and_why() -> None:
+    _, document = check_json("hogwild", "sgd", "--stages", "2")
+    races = [(Path(r["file"]).stem, r["op"], r["stages"], r["because"]) for r in document["intended_races"]]
+    assert races == [
+        ("hogwild", "F", [0, 1], "weights.forward: latest"),
+        ("hogwild", "B", [0, 1], "weights.backward: latest"),
+        ("hogwild", "U", [0, 1], "update.write: racy"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "staleness"),
+    [
+        ("async-lu", [2, 2, 2, 1, 1, 1, 0, 0]),
+        ("async-bu", [2] * 8),
+        ("sgd", [0] * 8),
+    ],
+)
+def test_eight_equal_stages_have_the_staleness_of_the_paper(name: str, staleness: list[int]) -> None:
+    code, document = check_json(name, "--stages", "8", "--costs", "F=1,B=2,U=0")
+    (instance,) = document["instances"]
+    assert code == 0
+    assert instance["stages"] == 8
+    assert instance["staleness"]["apply"] == staleness
+    assert instance["staleness"]["max"] == staleness
+    assert (instance["period"], instance["speedup"]) == ((24, 1) if name == "sgd" else (8, 3))
+
+
+def test_findings_of_several_files_come_in_one_document(folder: Path) -> None:
+    (folder / "typo.yaml").write_text(MAIN + "in_fligth: 3\nname: 3\n")
+    code, document = check_json("ahead.yaml", "main.yaml", "typo.yaml")
+    assert (code, document["ok"]) == (3, False)
+    assert document["diagnostics"][1:] == [
+        {
+            "code": "AP104",
+            "severity": "error",
+            "file": "typo.yaml",
+            "line": 3,
+            "column": 1,
+            "message": "unknown key 'in_fligth' in a schedule",
+            "hint": "did you mean 'in_flight'?",
+            "notes": [],
+        },
+        {
+            "code": "AP105",
+            "severity": "error",
+            "file": "typo.yaml",
+            "line": 4,
+            "column": 7,
+            "message": "expected a text, found the number 3",
+            "hint": "put it into quotes",
+            "notes": [],
+        },
+    ]
+    first = document["diagnostics"][0]
+    assert (first["code"], first["file"], first["line"], first["column"]) == ("AP501", "ahead.yaml", 2, 1)
+    assert [i["file"] for i in document["instances"]] == ["main.yaml"]
+
+
+def test_notes_of_a_cycle_are_in_the_document(folder: Path) -> None:
+    (folder / "cycle.yaml").write_text(MAIN + "rules: ['F[0, m] after B[0, m]']\n")
+    _, document = check_json("cycle.yaml", "--stages", "1")
+    assert document["diagnostics"][0]["notes"] == [
+        "0F0 waits for 0B0: F[0, m] after B[0, m]",
+        "0B0 waits for 0F0: data flow",
+    ]
+
+
+def test_several_files_are_told_one_after_another(folder: Path) -> None:
+    outcome = invoke("check", "ahead.yaml", "main.yaml", "--stages", "2")
+    assert outcome.code == 3
+    assert outcome.stdout == (
+        "ahead.yaml: invalid, 1 error\n"
+        "main.yaml: ok\n"
+        "  instance   2 stages, costs F=1 B=2 U=0\n"
+        "  streams    main\n"
+        "  period     6 per microbatch, 1.00x one stream\n"
+        "  staleness  0 0\n"
+        "  slots      1 1\n"
+        "  not checked the model (no job given); memory; capture on a GPU\n"
+    )
+    assert outcome.stderr.startswith("ahead.yaml:2:1: error[AP501]: ")
+
+
+def test_overrides_change_a_file_and_are_told_by_their_number(folder: Path) -> None:
+    assert invoke("check", "ahead.yaml").code == 3
+    assert invoke("check", "ahead.yaml", "-o", "in_flight=S - s", "-o", "streams.backward.count=2").code == 0
+    outcome = invoke(
+        "check",
+        "main.yaml",
+        *("-o", "in_flight=x + 1"),
+        *("-o", "job.train.batch=none"),
+        *("-o", "update.evry=2"),
+        *("-o", "streams.main.runs=[F, B"),
+        *("-o", "name="),
+        *("--job", "digits"),
+    )
+    assert outcome == Outcome(
+        3,
+        "main.yaml: invalid, 5 errors\n",
+        "<-o #1>:1:1: error[AP110]: unknown name 'x'; known here: s, S, D, last\n"
+        "<-o #2>:1:1: error[AP105]: expected an integer from 1 to 1,000,000, found the text 'none'\n"
+        "<-o #3>:1:1: error[AP104]: unknown key 'evry' in update\n"
+        "  = help: did you mean 'every'?\n"
+        "<-o #4>:1:6: error[AP101]: YAML syntax: expected ',' or ']', but got '<stream end>'\n"
+        "  = <-o #4>:1: while parsing a flow sequence that begins here\n"
+        "  = help: is a bracket, a brace or a comma missing before this place?\n"
+        "<-o #5>:1:1: error[AP105]: expected a text, found nothing\n"
+        "  = help: write a value after the colon, or remove the key\n",
+    )
+
+
+@pytest.mark.parametrize("text", ["in_flight", "=3", "in flight=3", "a..b=3", ".a=3", ""])
+def test_what_is_no_override_is_a_usage_error(text: str) -> None:
+    outcome = invoke("check", "sgd", "-o", text)
+    assert outcome.code == 2
+    assert outcome.stderr == (
+        f"error: -o {text!r}: expected key=value\n  help: as in -o in_flight=4 or -o job.optimizer.lr=0.01\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("costs", "part"),
+    [
+        ("F=1,X=2", "X=2"),
+        ("F", "F"),
+        ("", ""),
+        ("F=-1", "F=-1"),
+        ("F=one", "F=one"),
+        ("F=1,,B=2", ""),
+        ("F=nan", "F=nan"),
+        ("B=1e99999999", "B=1e99999999"),
+        ("U=1/0", "U=1/0"),
+    ],
+)
+def test_wrong_costs_are_a_usage_error(costs: str, part: str) -> None:
+    outcome = invoke("check", "sgd", "--costs", costs)
+    assert outcome == Outcome(
+        2,
+        "",
+        f"error: --costs {costs!r}: expected an op and a number of at least 0, found {part!r}\n"
+        "  help: as in --costs F=1,B=2,U=0; the ops are F, B, I, W, U\n",
+    )
+
+
+def test_costs_may_be_fractions_and_win_over_the_file(folder: Path) -> None:
+    (folder / "main.yaml").write_text(MAIN + "costs: {F: 5, U: 1}\n")
+    _, document = check_json("main.yaml", "--stages", "3", "--costs", "F=1/3, B=1e-1")
+    assert document["instances"][0]["period"] == pytest.approx(3 * (1 / 3 + 0.1 + 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--stages", "0"], ["'--stages'", "1<=x<=4096"]),
+        (["--stages", "two"], ["'--stages'", "'two'"]),
+        (["--microbatches", "0"], ["'--microbatches'", "1<=x<=1000000000"]),
+        (["--jsn"], ["No such option", "--jsn", "--json"]),
+    ],
+)
+def test_wrong_options_are_usage_errors(arguments: list[str], parts: list[str]) -> None:
+    outcome = invoke("check", "sgd", *arguments)
+    assert outcome.code == 2
+    assert outcome.stdout == ""
+    assert all(part in outcome.stderr.partition("Error: ")[2] for part in parts)
+
+
+def test_check_without_a_schedule_is_a_usage_error() -> None:
+    outcome = invoke("check")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert "Missing argument 'SCHEDULE...'" in outcome.stderr
+
+
+def test_stages_come_from_the_option_the_file_the_job_then_expect(folder: Path) -> None:
+    def stages(*arguments: str) -> int:
+        return int(check_json(*arguments)[1]["instances"][0]["stages"])
+
+    (folder / "three.yaml").write_text(MAIN + "stages: 3\nexpect: {stages: 7}\n")
+    (folder / "layers.yaml").write_text(MAIN + "stages: layers\nexpect: {stages: 7}\n")
+    (folder / "named.yaml").write_text(MAIN + "stages: [{name: a, layers: 0-2}, {name: b, layers: 3-4}]\n")
+    assert stages("main.yaml") == 4
+    assert stages("layers.yaml") == 7
+    assert stages("layers.yaml", "--job", "digits") == 5
+    assert stages("three.yaml") == 3
+    assert stages("named.yaml", "--job", "digits") == 2
+    assert stages("named.yaml", "--job", "digits", "--stages", "4") == 4
+    outcome = invoke("check", "three.yaml", "--stages", "6", "--job", "digits")
+    assert outcome.code == 2
+    assert outcome.stderr.startswith("error: the schedule has 6 stages, but the model has only 5 layers\n")
+
+
+def test_code_of_the_author_is_named_and_not_run(folder: Path) -> None:
+    (folder / "job.yaml").write_text("model: ./model.py:build\ndata: digits\noptimizer: {use: sgd, lr: 1}\n")
+    (folder / "model.py").write_text("raise SystemExit('it ran')\n")
+    code, document = check_json("main.yaml", "--job", "job.yaml")
+    assert code == 0
+    assert document["not_checked"][0] == "./model.py:build (its code is not run)"
+
+
+def test_microbatches_may_be_as_many_as_one_likes() -> None:
+    assert invoke("check", "async-lu", "--microbatches", "1000000000").code == 0

@@ -1,0 +1,197 @@
+"""L0: the canonical text of a schedule reads back to an equal schedule."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncpipe import jobs
+from asyncpipe.ir import Op
+from asyncpipe.schedule import Costs, Expect, Schedule, StageRange, StreamGroup, Update, Weights, library, load
+from asyncpipe.schedule.expression import Name, Number
+from asyncpipe.schedule.format import SCHEDULE
+from asyncpipe.schedule.job import LOSSES, JobSpec, job_library, job_text, read_job
+from asyncpipe.schedule.load import load_text
+from asyncpipe.schedule.rule import BodyEntry, parse_rule
+from asyncpipe.schedule.source import Report
+from asyncpipe.schedule.spec import DEFAULT_ORDER, Paper
+from tests.schedule.expressions import arithmetic
+
+CONSTANTS = ("S", "D", "last")
+WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
+TEXTS = WORDS.map(lambda text: " ".join(text.split())).filter(bool)
+OPS = st.lists(st.sampled_from(list(Op)), min_size=1, max_size=5, unique=True).map(tuple)
+TIMES = st.fractions(0, 100, max_denominator=1000)
+ENTRIES = st.builds(
+    BodyEntry,
+    st.sampled_from(list(Op)),
+    st.none() | arithmetic(("d", "s", *CONSTANTS), leaves=3),
+    arithmetic(("m", "d", "s", *CONSTANTS), leaves=3),
+)
+BODIES = st.lists(ENTRIES, max_size=2)
+RULES = ["F[0, m] after U[*, g-1]", "U[s, g] after B[0, hi]", "F B [last, m] after F[s, m-1] when m % 2 == 0 or s > 1"]
+
+
+def read(text: str) -> Schedule:
+    report = Report()
+    schedule = load_text(text, "mine.yaml", report)
+    assert report.diagnostics == [], text
+    assert schedule is not None
+    return schedule
+
+
+@st.composite
+def costs(draw: st.DrawFn) -> Costs:
+    times = st.one_of(TIMES.map(lambda time: (time,)), st.lists(TIMES, min_size=2, max_size=4).map(tuple))
+    return Costs(tuple((op, draw(times)) for op in sorted(draw(st.sets(st.sampled_from(list(Op)))))))
+
+
+@st.composite
+def groups(draw: st.DrawFn, name: str) -> StreamGroup:
+    per = draw(st.sampled_from([None, "stage", "device"]))
+    bound = ("s", *CONSTANTS)
+    body = tuple(draw(BODIES))
+    order = DEFAULT_ORDER if body else draw(OPS)
+    return StreamGroup(
+        name,
+        draw(OPS),
+        1 if per else draw(st.integers(1, 1024)),
+        per,
+        (draw(arithmetic(CONSTANTS, leaves=2)), draw(arithmetic(CONSTANTS, leaves=3))),
+        draw(st.none() | arithmetic(bound, leaves=3)),
+        (*order, *(op for op in DEFAULT_ORDER if op not in order)),
+        body,
+    )
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> Schedule:
+    names = draw(st.lists(st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,8}", fullmatch=True), min_size=1, unique=True))
+    spans = st.tuples(st.integers(0, 99), st.integers(0, 99))
+    ranges = st.lists(st.builds(lambda name, span: StageRange(name, *span), TEXTS, spans), min_size=1, max_size=3)
+    return Schedule(
+        tuple(draw(groups(name)) for name in names[:3]),
+        name=draw(TEXTS),
+        description=draw(st.just("") | TEXTS),
+        paper=draw(st.none() | st.builds(Paper, TEXTS, st.just("") | TEXTS)),
+        stages=draw(st.sampled_from(["auto", "layers"]) | st.integers(1, 4096) | ranges.map(tuple)),
+        devices=draw(arithmetic(("S",), leaves=3)),
+        place=draw(arithmetic(("s", *CONSTANTS), leaves=4)),
+        in_flight=draw(st.none() | arithmetic(("s", *CONSTANTS), leaves=4)),
+        rules=tuple(parse_rule(text) for text in draw(st.lists(st.sampled_from(RULES), max_size=3))),
+        update=Update(
+            draw(st.integers(1, 4096)),
+            draw(st.sampled_from(["ordered", "racy"])),
+            draw(st.sampled_from(["mean", "sum"])),
+        ),
+        weights=Weights("latest", draw(st.sampled_from(["latest", "same"]))),
+        costs=draw(costs()),
+        expect=draw(
+            st.none()
+            | st.builds(
+                Expect,
+                st.integers(1, 4096),
+                st.none() | st.lists(TIMES, max_size=3).map(tuple),
+                st.none() | TIMES,
+                costs(),
+            )
+        ),
+    )
+
+
+@settings(max_examples=30)
+@given(schedules())
+def test_any_schedule_reads_back_from_its_text(schedule: Schedule) -> None:
+    assert read(str(schedule)) == schedule
+    assert str(read(str(schedule))) == str(schedule)
+
+
+@pytest.mark.parametrize("name", library())
+def test_library_reads_back_from_its_text(name: str) -> None:
+    schedule = load(name)
+    assert read(str(schedule)) == schedule
+    assert str(read(str(schedule))) == str(schedule)
+
+
+def test_defaults_are_written_out() -> None:
+    assert str(read("asyncpipe: 1\nname: x\nstreams: {main: {runs: [F, B, U]}}\n")) == (
+        "asyncpipe: 1\n"
+        'name: "x"\n'
+        "stages: auto\n"
+        "devices: 1\n"
+        "place: s*D//S\n"
+        "streams:\n"
+        "  main: {runs: [F, B, U], count: 1, stages: 0..last, order: [U, B, I, F, W]}\n"
+        "rules: []\n"
+        "update: {every: 1, write: ordered, reduce: mean}\n"
+        "weights: {forward: latest, backward: latest}\n"
+        "gradient: []\n"
+    )
+
+
+def test_keys_come_in_the_order_of_the_format() -> None:
+    text = str(load("sgd-ready", ["costs.F=2", "in_flight=3", "description=all of it", "expect.stages=3"]))
+    keys = [line.partition(":")[0] for line in text.splitlines() if line[0].isalpha()]
+    order = [key.name for key in SCHEDULE.keys]
+    assert keys == sorted(keys, key=order.index)
+    assert set(order) - set(keys) == {"paper", "job"}
+
+
+def test_every_field_of_a_schedule_is_in_its_text() -> None:
+    """A new field must be printed: a schedule that differs in it must have another text."""
+    one = read("asyncpipe: 1\nname: a\nstreams: {main: {runs: [F, B, U]}}\n")
+    others: dict[str, Any] = {
+        "streams": (StreamGroup("other", (Op.F,)),),
+        "name": "b",
+        "description": "b",
+        "paper": Paper("b"),
+        "stages": 3,
+        "devices": Number(2),
+        "place": Name("s"),
+        "in_flight": Number(3),
+        "rules": (parse_rule(RULES[0]),),
+        "update": Update(2),
+        "weights": Weights(backward="same"),
+        "costs": Costs(((Op.F, (Fraction(1),)),)),
+        "expect": Expect(3),
+    }
+    assert set(others) == {field.name for field in fields(Schedule) if field.compare}
+    for name, value in others.items():
+        changed = replace(one, **{name: value})
+        assert str(changed) != str(one)
+        assert read(str(changed)) == changed
+
+
+@pytest.mark.parametrize("name", job_library())
+def test_jobs_of_the_library_read_back_from_their_text(name: str) -> None:
+    report = Report()
+    job = read_job(name, report)
+    assert isinstance(job, JobSpec)
+    node_text = job_text(job)
+    assert read_text_as_job(node_text) == job
+    assert job_text(read_text_as_job(node_text)) == node_text
+
+
+def read_text_as_job(text: str) -> JobSpec:
+    from asyncpipe.schedule.source import parse_text
+
+    report = Report()
+    job = read_job(parse_text(text, "job.yaml", report), report)
+    assert report.diagnostics == []
+    assert job is not None
+    return job
+
+
+def test_job_without_a_source_is_the_default() -> None:
+    job = read_job(None, Report(), ["job.train.batch=7"])
+    assert job is not None
+    assert (job.name, job.train.batch) == ("digits", 7)
+
+
+def test_losses_are_those_that_can_be_built() -> None:
+    assert set(LOSSES) == set(jobs.LOSSES)
