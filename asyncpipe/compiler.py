@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
 from math import lcm
 
-from asyncpipe.analysis.staleness import Staleness, Versions, horizon, staleness
+from asyncpipe.analysis.staleness import Staleness, Versions, staleness
 from asyncpipe.errors import ScheduleError
 from asyncpipe.ir import Action, Op, Program, ProgramStream, Table
 from asyncpipe.passes.assign_slots import assign_slots, with_slot_edges
 from asyncpipe.passes.diagram import Diagram
 from asyncpipe.passes.expand import expand
 from asyncpipe.passes.issue import issue
-from asyncpipe.passes.lower_to_streams import Lowered, lower_to_streams
+from asyncpipe.passes.lower_to_streams import Lowered, Settled, lower_to_streams, settle_waits
 from asyncpipe.passes.order import Plan, Stuck, order_streams
 from asyncpipe.passes.tabulate import tabulate
 from asyncpipe.passes.unroll import Unrolled, unroll
 from asyncpipe.schedule import Costs, Schedule
+from asyncpipe.schedule.expression import names
 from asyncpipe.schedule.source import Report
 from asyncpipe.verify.asynchrony import check_expectations, check_forward_is_bounded, explain_no_steady_state
-from asyncpipe.verify.costs import check_costs
+from asyncpipe.verify.costs import check_costs, check_time_passes
 from asyncpipe.verify.order import explain_deadlock
 
 __all__ = ["DEFAULT_STAGES", "Compiled", "compile_instance", "compile_schedule", "stage_count"]
 
 DEFAULT_STAGES = 4
+_SIZES, _SHORT_RUNS = 9, 64
+"""Short updates of all sizes below the first are tried, in as many runs as the second says."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,12 @@ class Compiled:
         """Time per microbatch in the steady state, in the schedule's cost unit."""
         return Fraction(self.plan.period, self.plan.microbatches) * self.ticks.unit
 
+    @cached_property
+    def _settled(self) -> Settled:
+        return settle_waits(self.diagram, self.unrolled)
+
     def lowered(self, microbatches: int | None) -> Lowered:
-        return lower_to_streams(self.diagram, self.unrolled, microbatches)
+        return lower_to_streams(self.diagram, self.unrolled, self._settled, microbatches)
 
     def program(self, microbatches: int | None = None) -> Program:
         """L2 for a run of `microbatches`, or endless; its size does not depend on the number."""
@@ -101,10 +109,7 @@ class Compiled:
         """L1 for a run of `microbatches`, or endless."""
         lowered = self.lowered(microbatches)
         step = self.unrolled.step
-        size = max(lowered.start + 2 * step, horizon(self.diagram, self.plan)) + 4 * step
-        if microbatches is not None:
-            size = max(size, microbatches + step)
-        versions = [Versions(self.diagram, self.plan, s, size) for s in range(self.stages)]
+        versions = [Versions(self.diagram, self.plan, s) for s in range(self.stages)]
 
         def reads(action: Action) -> int:
             return versions[action.stage].read_by(action)
@@ -129,12 +134,12 @@ def compile_instance(schedule: Schedule, stages: int, costs: Costs, report: Repo
         return None
     ticks = _ticks(costs, stages)
     diagram = expand(schedule, stages, report)
-    if diagram is None:
+    if diagram is None or not check_time_passes(schedule, diagram, ticks.of, report):
         return None
     plan = order_streams(diagram, ticks.of)
     if isinstance(plan, Stuck):
         if plan.reason == "deadlock":
-            explain_deadlock(plan.replay, schedule.where("rules") or schedule.where("streams"), report)
+            explain_deadlock(schedule, plan.replay, report)
         else:
             explain_no_steady_state(schedule, plan, report)
         return None
@@ -143,7 +148,24 @@ def compile_instance(schedule: Schedule, stages: int, costs: Costs, report: Repo
         return None
     slots = assign_slots(diagram, plan)
     guarded = with_slot_edges(diagram, slots)
-    return Compiled(schedule, stages, ticks, guarded, plan, slots, unroll(guarded, plan))
+    compiled = Compiled(schedule, stages, ticks, guarded, plan, slots, unroll(guarded, plan))
+    return compiled if _short_updates_end(compiled, report) else None
+
+
+def _short_updates_end(compiled: Compiled, report: Report) -> bool:
+    """Whether runs whose last update is short do not deadlock; only `hi`, then an earlier microbatch, could do that."""
+    every, step = compiled.diagram.every, compiled.unrolled.step
+    rules = [rule for rule in compiled.schedule.rules if any(name.name == "hi" for name in names(rule.source_index))]
+    if every == 1 or not rules:
+        return True
+    updates = range(compiled.plan.start, compiled.plan.start + step, every)
+    for n in islice((m + size for m in updates for size in {*range(1, min(every, _SIZES)), every - 1}), _SHORT_RUNS):
+        try:
+            compiled.lowered(n)
+        except ScheduleError as error:
+            report.add(replace(error.diagnostics[0], where=rules[0].where))
+            return False
+    return True
 
 
 def compile_schedule(schedule: Schedule, stages: int | None = None, costs: Costs | None = None) -> Compiled:

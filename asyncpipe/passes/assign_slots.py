@@ -23,20 +23,13 @@ def assign_slots(diagram: Diagram, plan: Plan) -> tuple[int, ...]:
 
 
 def _slots(diagram: Diagram, plan: Plan, stage: int) -> int:
-    gradient = diagram.gradient_op(stage)
+    gradient, every = diagram.gradient_op(stage), diagram.every
     microbatches = range(plan.start + 2 * plan.microbatches)
-    frees = [plan.time(Action(stage, gradient, m), diagram.every) for m in microbatches]
+    frees = [plan.ends(Action(stage, gradient, m), every) for m in microbatches]
     slots = 1
-    while not all(_fits(diagram, plan, Action(stage, Op.F, m + slots), free) for m, free in enumerate(frees)):
+    while not all(free < plan.starts(Action(stage, Op.F, m + slots), every) for m, free in enumerate(frees)):
         slots += 1
     return slots
-
-
-def _fits(diagram: Diagram, plan: Plan, forward: Action, free: tuple[int, int]) -> bool:
-    """Whether the forward starts after the slot is free; what ends at an instant ends before others start there."""
-    start = plan.time(forward, diagram.every)[0]
-    takes_time = free[1] > free[0]
-    return start > free[1] or (start == free[1] and takes_time)
 
 
 def with_slot_edges(diagram: Diagram, slots: tuple[int, ...]) -> Diagram:

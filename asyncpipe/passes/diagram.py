@@ -66,6 +66,9 @@ class Diagram:
     """(settle, modulus) in microbatches: the diagram looks the same at m and m + modulus for m >= settle."""
     in_flight: tuple[int | None, ...] = ()
     ops: tuple[tuple[Op, int], ...] = field(default=())
+    ahead: int = 0
+    back: int = 0
+    """How many microbatches ahead and back of its target the source of a rule can lie, at most."""
 
     def backward_op(self, stage: int) -> Op:
         """The op that receives the gradient of the stage's output: B, or I where the backward is split."""

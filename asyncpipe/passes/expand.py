@@ -8,17 +8,21 @@ from math import lcm
 
 from asyncpipe.ir import Op
 from asyncpipe.passes.diagram import Diagram, EdgeFamily, Origin
-from asyncpipe.passes.place_streams import evaluate, place_stages, place_streams
+from asyncpipe.passes.place_streams import evaluate, place_stages, place_streams, stages_text
 from asyncpipe.schedule import Schedule
 from asyncpipe.schedule.expression import Expression, Name
 from asyncpipe.schedule.rule import Rule
-from asyncpipe.schedule.shape import NotPeriodicError, Shape, shape_of
+from asyncpipe.schedule.shape import MAX_MODULUS, NotPeriodicError, Shape, shape_of
 from asyncpipe.schedule.source import Report
 
 __all__ = ["expand"]
 
 Families = dict[tuple[Op, int], list[EdgeFamily]]
 Index = Callable[[int, int | None], int | None]
+MAX_SETTLE = 16_384
+"""A rule must have its final form by then: the replay runs through everything before."""
+MAX_REACH = 4096
+"""How far, in microbatches, a rule or `in_flight` may reach: what no longer reaches before the first is the body."""
 
 
 def expand(schedule: Schedule, stages: int, report: Report) -> Diagram | None:
@@ -27,17 +31,15 @@ def expand(schedule: Schedule, stages: int, report: Report) -> Diagram | None:
     streams, assign = place_streams(schedule, stages, devices, place, report)
     families: Families = {key: [] for key in assign}
     in_flight = _in_flight(schedule, stages, devices, report)
-    if report.has_errors:
-        return None
     builder = _Builder(schedule, stages, devices, families, report)
-    builder.data_edges()
-    builder.in_flight_edges(in_flight)
+    if not report.has_errors:
+        builder.data_edges()
+        builder.in_flight_edges(in_flight)
     for rule in schedule.rules:
         builder.rule_edges(rule)
+    modulus = _modulus(schedule, builder, report)
     if report.has_errors:
         return None
-    counts = [len([s for s in streams if s.group == g]) for g, group in enumerate(schedule.streams) if not group.per]
-    modulus = lcm(schedule.update.every, builder.modulus, *counts, *(count * schedule.update.every for count in counts))
     return Diagram(
         stages,
         devices,
@@ -49,20 +51,40 @@ def expand(schedule: Schedule, stages: int, report: Report) -> Diagram | None:
         (builder.settle, modulus),
         in_flight,
         tuple(families),
+        builder.ahead,
+        builder.back,
     )
+
+
+def _modulus(schedule: Schedule, builder: _Builder, report: Report) -> int:
+    """After how many microbatches rules, updates and the rounds of the streams look the same; AP118 if too many."""
+    every = schedule.update.every
+    counts = [(g.count * every if g.runs == (Op.U,) else g.count) for g in schedule.streams if not g.per]
+    modulus = lcm(every, builder.modulus, *counts)
+    if modulus > MAX_MODULUS:
+        message = f"the schedule repeats only every {modulus:,} microbatches; at most {MAX_MODULUS:,} can be compiled"
+        hint = "choose `every`, `count` and the divisors in rules so that they have a small common multiple"
+        report.error("AP118", message, schedule.where("rules" if builder.modulus > every else "streams"), hint)
+    return modulus
 
 
 def _in_flight(schedule: Schedule, stages: int, devices: int, report: Report) -> tuple[int | None, ...]:
     if schedule.in_flight is None:
         return (None,) * stages
+    where = schedule.where("in_flight")
     env = {"S": stages, "D": devices, "last": stages - 1}
-    values = tuple(evaluate(schedule.in_flight, {**env, "s": s}, report, schedule, "in_flight") for s in range(stages))
-    for stage, value in enumerate(values):
-        if value < 1:
-            message = f"in_flight: {schedule.in_flight} is {value} for stage {stage} of {stages}"
-            report.error("AP105", message, schedule.where("in_flight"), "at least 1")
-            break
-    return values
+    values = []
+    for stage in range(stages):
+        value = evaluate(schedule.in_flight, {**env, "s": stage}, "in_flight", where, report)
+        if value is not None and not 1 <= value <= MAX_REACH:
+            bound = "at least 1 microbatch" if value < 1 else f"at most {MAX_REACH:,} microbatches"
+            message = f"expected {bound} in flight, found {value} for stage {stage} of {stages}"
+            report.error("AP105", message, where, "as in in_flight: 3, or in_flight: S - s")
+            value = None
+        if value is None:
+            return (None,) * stages
+        values.append(value)
+    return tuple(values)
 
 
 def _offset(offset: int) -> Index:
@@ -79,6 +101,8 @@ class _Builder:
         self.env = {"S": stages, "D": devices, "last": stages - 1, "every": self.every}
         self.settle = 0
         self.modulus = 1
+        self.ahead = 0
+        self.back = 0
 
     def add(self, target: tuple[Op, int], source: tuple[Op, int], index: Index, origin: Origin) -> None:
         self.families[target].append(EdgeFamily(source[0], source[1], index, origin))
@@ -104,7 +128,12 @@ class _Builder:
             for k in range(self.every):
                 self.add((Op.U, s), (gradient, s), self._microbatch_of(k), Origin("an update needs its gradients"))
             if self.schedule.update.write == "ordered":
-                self.add((Op.U, s), (Op.U, s), _offset(-1), Origin("write: ordered", self.schedule.where("update")))
+                self.add(
+                    (Op.U, s),
+                    (Op.U, s),
+                    _offset(-1),
+                    Origin("update.write: ordered", self.schedule.places.get("update")),
+                )
 
     def _microbatch_of(self, k: int) -> Index:
         every = self.every
@@ -130,22 +159,20 @@ class _Builder:
         missing = [op for op in (*rule.targets, rule.source) if op not in known]
         for op in dict.fromkeys(missing):
             message = f"the rule names {op} ({op.words}), which no stream runs"
-            self.report.error("AP115", message, rule.where, f"the schedule runs {', '.join(sorted(known))}")
+            self.report.error("AP115", message, rule.where, f"the streams run {', '.join(o for o in Op if o in known)}")
         return not missing
 
     def _stages_of(self, stage: Expression | None, env: dict[str, int], rule: Rule, every_stage: range) -> list[int]:
         """The stages that an expression names; a constant out of range is an error, a shifted one just vanishes."""
         if stage is None:
             return list(every_stage)
-        try:
-            value = stage.evaluate({**self.env, **env})
-        except ZeroDivisionError:
-            self.report.error("AP110", f"{stage} divides by zero for S = {self.stages}", rule.where)
+        value = evaluate(stage, {**self.env, **env}, "rule", rule.where, self.report)
+        if value is None:
             return []
         if 0 <= value < self.stages:
             return [value]
         if not env or not _mentions(stage, "s"):
-            message = f"stage {value} is out of range: there are stages 0 to {self.stages - 1}"
+            message = f"the rule names stage {value}; there are {stages_text(range(self.stages))}"
             self.report.error("AP114", message, rule.where, "use `last` for the last stage")
         return []
 
@@ -157,18 +184,26 @@ class _Builder:
                 self.add((op, s), (rule.source, source_stage), self._rule_index(rule, env), origin)
 
     def _rule_index(self, rule: Rule, env: dict[str, int]) -> Index:
-        every, microbatches, expression, when = self.every, rule.index == "m", rule.source_index, rule.when
+        """The source's index; where it comes by `hi` from a short last update, that update's own last microbatch.
+
+        Otherwise `lo` and `hi` are those of a whole update: a run of any length has the edges of an endless one.
+        """
+        expression, when, clamps = rule.source_index, rule.when, _mentions(rule.source_index, "hi")
 
         def index(i: int, n: int | None) -> int | None:
-            update = i // every if microbatches else i
-            lo = update * every
-            hi = lo + every - 1 if n is None else min(lo + every, n) - 1
-            scope = {**env, "m": i, "g": update, "lo": lo, "hi": hi}
+            scope = self._scope(rule, env, i)
             if when is not None and not when.evaluate(scope):
                 return None
-            return expression.evaluate(scope)
+            value = expression.evaluate(scope)
+            return n - 1 if clamps and n is not None and n <= value <= scope["hi"] else value
 
         return index
+
+    def _scope(self, rule: Rule, env: dict[str, int], i: int) -> dict[str, int]:
+        """The names of an expression for the target's index i."""
+        update = i // self.every if rule.index == "m" else i
+        lo = update * self.every
+        return {**env, "m": i, "g": update, "lo": lo, "hi": lo + self.every - 1}
 
     def _settles(self, rule: Rule, env: dict[str, int]) -> bool:
         """Whether the rule repeats; its settling point and period go into the diagram's."""
@@ -181,24 +216,43 @@ class _Builder:
         unit = 1 if microbatches else self.every
         try:
             shape = shape_of(rule.source_index, env, shapes, rule.index)
-            for part in (shape, shape_of(rule.when, env, shapes, rule.index)) if rule.when else (shape,):
-                self.settle = max(self.settle, part.settle * unit)
-                self.modulus = lcm(self.modulus, part.modulus * unit)
+            condition = shape_of(rule.when, env, shapes, rule.index) if rule.when else shape
         except NotPeriodicError as error:
-            self.report.error(
-                "AP118", f"the rule never repeats: {error}", rule.where, "an index may grow by 1 a microbatch"
-            )
+            hint = "an index is m or g plus a constant; conditions may use %"
+            self.report.error("AP118", f"the rule never repeats: {error}", rule.where, hint)
             return False
         except ZeroDivisionError:
-            self.report.error("AP110", "the rule divides by zero", rule.where)
+            self.report.error("AP110", f"the rule divides by zero for S = {self.stages}", rule.where)
             return False
+        settle = unit * max(shape.settle, condition.settle)
+        if settle > MAX_SETTLE:
+            message = f"the rule changes as late as microbatch {settle:,}; it must settle before {MAX_SETTLE:,}"
+            self.report.error("AP118", message, rule.where, "let its condition compare with a smaller number")
+            return False
+        self.settle = max(self.settle, settle)
+        self.modulus = lcm(self.modulus, shape.modulus * unit, condition.modulus * unit)
         expected = unit * (per_update if rule.source is Op.U else one)
         if shape.slope != expected:
             message = (
-                f"{rule.source_index} grows by {shape.slope} for each {rule.index}; {rule.source} grows by {expected}"
+                f"the source's index {rule.source_index} advances by {shape.slope} for each {rule.index}, not by"
+                f" {expected}: the wait would drift without bound"
             )
-            self.report.error("AP118", message, rule.where, "the waiting would drift without bound")
+            index = "g" if rule.source is Op.U else "m" if microbatches else "lo or hi"
+            self.report.error("AP118", message, rule.where, f"use {index} plus or minus a constant")
             return False
+        return self._is_within_reach(rule, env, shape)
+
+    def _is_within_reach(self, rule: Rule, env: dict[str, int], shape: Shape) -> bool:
+        """Notes how far ahead and back of its target the source can lie, in microbatches; AP118 beyond MAX_REACH."""
+        unit, per = (1 if rule.index == "m" else self.every), (self.every if rule.source is Op.U else 1)
+        span = range(shape.settle + shape.modulus)
+        offsets = [rule.source_index.evaluate(self._scope(rule, env, i)) * per - i * unit for i in span]
+        back, ahead = unit - 1 - min(offsets), max(offsets) + per - 1
+        if max(back, ahead) > MAX_REACH:
+            far = f"{back:,} microbatches back" if back > ahead else f"{ahead:,} microbatches ahead"
+            self.report.error("AP118", f"the rule reaches {far}; at most {MAX_REACH:,} can be compiled", rule.where)
+            return False
+        self.ahead, self.back = max(self.ahead, ahead), max(self.back, back)
         return True
 
 

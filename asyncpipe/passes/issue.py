@@ -30,16 +30,17 @@ def _instructions(launches: tuple[Waiting, ...], recorded: Set[Action]) -> Itera
             yield Instruction(Kind.RECORD, stream, action)
 
 
-def _shifts(lowered: Lowered, step: int) -> range:
+def _shifts(lowered: Lowered, step: int, every: int) -> range:
     """How many iterations back a wait can reach, generously."""
-    indices = [a.index for w in lowered.body for a in (w.action, *w.waits)] or [0]
-    return range((max(indices) - min(indices)) // step + 4)
+    actions = [a for w in lowered.body for a in (w.action, *w.waits)]
+    microbatches = [a.index * every if a.op is Op.U else a.index for a in actions] or [0]
+    return range((max(microbatches) - min(microbatches)) // step + 4)
 
 
 def _waited(lowered: Lowered, step: int, every: int) -> set[Action]:
     """Actions with absolute indices that the warmup, the first iterations, or the cooldown wait for."""
     waited = {source for w in (*lowered.warmup, *lowered.cooldown) for source in w.waits}
-    for k in _shifts(lowered, step):
+    for k in _shifts(lowered, step, every):
         if lowered.iterations is not None and k >= lowered.iterations:
             break
         waited |= {_moved(source, lowered.start + k * step, every) for w in lowered.body for source in w.waits}
@@ -52,7 +53,7 @@ def _relative_waits(lowered: Lowered, step: int, every: int) -> set[Action]:
     if lowered.iterations:
         first_after = lowered.start + lowered.iterations * step
         waits |= {_moved(source, -first_after, every) for w in lowered.cooldown for source in w.waits}
-    return {_moved(source, k * step, every) for source in waits for k in _shifts(lowered, step)} | waits
+    return {_moved(source, k * step, every) for source in waits for k in _shifts(lowered, step, every)} | waits
 
 
 def _moved(action: Action, microbatches: int, every: int) -> Action:

@@ -7,17 +7,19 @@ the iteration, reach a fixed point: from there on the waits of all iterations ar
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from asyncpipe.errors import Diagnostic, InternalError, ScheduleError
 from asyncpipe.ir import Action, Op
 from asyncpipe.passes.diagram import Diagram
 from asyncpipe.passes.unroll import Unrolled
 
-__all__ = ["Lowered", "Waiting", "lower_to_streams"]
+__all__ = ["Lowered", "Settled", "Waiting", "lower_to_streams", "settle_waits"]
 
-_MAX_ITERATIONS = 64
+_MAX_ITERATIONS = 4096
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,15 @@ class Lowered:
     iterations: int | None
 
 
+@dataclass(frozen=True)
+class Settled:
+    """The iteration from which on all have the same waits, with absolute indices, and all launches before it."""
+
+    iteration: int
+    warmup: tuple[Waiting, ...]
+    body: tuple[Waiting, ...]
+
+
 class _Place(NamedTuple):
     """Where an action was launched: in which order over all streams, on which stream and where in it, knowing what."""
 
@@ -60,12 +71,14 @@ class _Clocks:
         self.launched = [0] * count
         self.at: dict[Action, _Place] = {}
 
+    def sources(self, action: Action) -> set[Action]:
+        return {source for source, _ in self.diagram.predecessors(action, self.n)}
+
     def launch(self, stream: int, action: Action) -> Waiting:
         """Issues one action: the waits that it needs, latest first, so that one wait may cover the others."""
-        sources = {source for source, _ in self.diagram.predecessors(action, self.n)}
         waits = []
         known = self.known[stream]
-        for source in sorted(sources, key=lambda source: -self.at[source].issued):
+        for source in sorted(self.sources(action), key=lambda source: -self.at[source].issued):
             _, other, position, clock = self.at[source]
             if other == stream or known[other] > position:
                 continue
@@ -77,25 +90,19 @@ class _Clocks:
         self.launched[stream] += 1
         return Waiting(stream, action, tuple(waits))
 
-    def relative(self, lookback: list[int]) -> tuple[tuple[int, ...], ...]:
-        """The clocks relative to the launches so far; knowledge too old to matter is forgotten."""
-        for row in self.known:
-            for y, value in enumerate(row):
-                if value < self.launched[y] - lookback[y]:
-                    row[y] = 0
-        return tuple(
-            tuple(value - self.launched[y] if value else -(10**9) for y, value in enumerate(row)) for row in self.known
-        )
+    def since(self, begin: list[int], oldest: list[int], action: Action) -> tuple[int | None, ...]:
+        """What an action knew, relative to the launches `begin`; None for knowledge older than `oldest`."""
+        clock = self.at[action].clock
+        return tuple(v - b if v >= old else None for v, b, old in zip(clock, begin, oldest, strict=True))
 
 
-def lower_to_streams(diagram: Diagram, unrolled: Unrolled, n: int | None) -> Lowered:
+def lower_to_streams(diagram: Diagram, unrolled: Unrolled, settled: Settled, n: int | None) -> Lowered:
     """The launches and waits of n microbatches (None: endless); cost does not grow with n."""
-    stable, rounds = _stable_iteration(diagram, unrolled)
-    warmup = [waiting for k in range(-1, stable) for waiting in rounds[k]]
+    stable, warmup = settled.iteration, settled.warmup
     start = unrolled.start + stable * unrolled.step
-    body = tuple(_shift(w, -start, diagram.every) for w in rounds[stable])
+    body = tuple(_shift(w, -start, diagram.every) for w in settled.body)
     if n is None:
-        return Lowered(tuple(warmup), body, (), start, None)
+        return Lowered(warmup, body, (), start, None)
     beyond = unrolled.last_microbatch(stable)
     if n <= beyond:
         return Lowered(tuple(_flat(diagram, unrolled, n)), (), (), start, 0)
@@ -103,7 +110,7 @@ def lower_to_streams(diagram: Diagram, unrolled: Unrolled, n: int | None) -> Low
     skipped = (iterations - 1) * unrolled.step
     tail = _flat(diagram, unrolled, n - skipped)[len(warmup) + len(body) :]
     cooldown = tuple(_shift(w, skipped, diagram.every) for w in tail)
-    return Lowered(tuple(warmup), body, cooldown, start, iterations)
+    return Lowered(warmup, body, cooldown, start, iterations)
 
 
 def _flat(diagram: Diagram, unrolled: Unrolled, n: int) -> list[Waiting]:
@@ -112,40 +119,74 @@ def _flat(diagram: Diagram, unrolled: Unrolled, n: int) -> list[Waiting]:
     while unrolled.first_microbatch(iterations) < n:
         iterations += 1
     clocks = _Clocks(diagram, n)
-    return [clocks.launch(stream, action) for _, stream, action in unrolled.run(n, iterations)]
+    todo = deque((stream, action) for _, stream, action in unrolled.run(n, iterations))
+    launched = []
+    while todo:
+        following = _first_ready(todo, clocks)
+        todo.remove(following)
+        launched.append(clocks.launch(*following))
+    return launched
 
 
-def _stable_iteration(diagram: Diagram, unrolled: Unrolled) -> tuple[int, dict[int, list[Waiting]]]:
-    """The first iteration whose clocks equal those of the next one, and the launches of all up to it."""
-    lookback = _lookback(diagram, unrolled)
-    clocks = _Clocks(diagram, None)
-    rounds: dict[int, list[Waiting]] = {-1: []}
-    before = None
-    for k in range(-1, _MAX_ITERATIONS):
-        state = clocks.relative(lookback) if k >= 0 else None
-        if state is not None and state == before:
-            return k - 1, rounds
-        before = state
-        actions: Iterable[tuple[int, Action]] = unrolled.warmup if k < 0 else unrolled.iteration(k)
-        rounds[k] = [clocks.launch(stream, action) for stream, action in actions]
-    return _MAX_ITERATIONS - 1, rounds
+def _first_ready(todo: Iterable[tuple[int, Action]], clocks: _Clocks) -> tuple[int, Action]:
+    """What to issue next: the plan's order, except where a short last update waits for what the plan runs later.
+
+    Then the other streams go on first, and only if none can, something overtakes in its own stream.
+    """
+    waiting: set[int] = set()
+    overtaking = None
+    for stream, action in todo:
+        if clocks.at.keys() >= clocks.sources(action):
+            if stream not in waiting:
+                return stream, action
+            overtaking = overtaking or (stream, action)
+        waiting.add(stream)
+    if overtaking is None:
+        message = f"deadlock: with {clocks.n} microbatches the last update is short, and a rule with `hi` then waits for itself"
+        raise ScheduleError([Diagnostic("AP201", message, None, "run a multiple of `update.every` microbatches")])
+    return overtaking
 
 
-def _lookback(diagram: Diagram, unrolled: Unrolled) -> list[int]:
-    """Per stream, how many launches ago the oldest source of a steady action can lie."""
-    reach = 0
-    base = unrolled.start + 4 * unrolled.step
-    for _, action in unrolled.body:
-        offset = base // diagram.every if action.op is Op.U else base
-        here = diagram.microbatch(action.shifted(offset))
-        sources = (diagram.microbatch(source) for source, _ in diagram.predecessors(action.shifted(offset)))
-        reach = max([reach, *(abs(here - source) for source in sources)])
-    span = unrolled.last_microbatch(0) - unrolled.first_microbatch(0)
-    iterations = (reach + span) // unrolled.step + 2
-    counts = [0] * len(diagram.streams)
+def settle_waits(diagram: Diagram, unrolled: Unrolled) -> Settled:
+    """Finds the first iteration that all later ones equal.
+
+    What an iteration knows follows from the iterations that its sources lie in: as many equal ones stay equal. None
+    counts whose sources lie before the first microbatch, where edges vanish.
+    """
+    complete, reach = _reach(diagram, unrolled)
+    lookback = [0] * len(diagram.streams)
     for stream, _ in unrolled.body:
-        counts[stream] += iterations
-    return counts
+        lookback[stream] += reach + 1
+    clocks = _Clocks(diagram, None)
+    launches = [clocks.launch(stream, action) for stream, action in unrolled.warmup]
+    equal, before = 0, None
+    for k in range(complete + _MAX_ITERATIONS):
+        begin = list(clocks.launched)
+        oldest = [max(1, count - back) for count, back in zip(begin, lookback, strict=True)]
+        launched = [clocks.launch(stream, action) for stream, action in unrolled.iteration(k)]
+        launches += launched
+        base = unrolled.start + k * unrolled.step
+        state = [(clocks.since(begin, oldest, w.action), _shift(w, -base, diagram.every)) for w in launched]
+        equal = equal + 1 if state == before and k > complete else 0
+        before = state
+        if equal > reach:
+            first, size = len(unrolled.warmup) + (k - equal) * len(launched), len(launched)
+            return Settled(k - equal, tuple(launches[:first]), tuple(launches[first : first + size]))
+    raise InternalError(f"the waits of {_MAX_ITERATIONS} iterations did not settle")
+
+
+def _reach(diagram: Diagram, unrolled: Unrolled) -> tuple[int, int]:
+    """(the first iteration all of whose sources exist, how many iterations back the oldest of them can lie)."""
+    every, step = diagram.every, unrolled.step
+    far = unrolled.start + 10**9 * step
+    oldest, distance = 0, 0
+    for _, action in unrolled.body:
+        target = action.shifted(far // every if action.op is Op.U else far)
+        for source, _ in diagram.predecessors(target):
+            oldest = min(oldest, (source.index * every if source.op is Op.U else source.index) - far)
+            distance = max(distance, abs(diagram.microbatch(target) - diagram.microbatch(source)))
+    span = unrolled.last_microbatch(0) - unrolled.first_microbatch(0)
+    return max(0, -(-(-oldest - unrolled.start) // step)), (distance + span) // step + 1
 
 
 def _shift(waiting: Waiting, microbatches: int, every: int) -> Waiting:

@@ -10,17 +10,20 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from asyncpipe.ir import Action, Op
 from asyncpipe.passes.diagram import Diagram, Stream
 
-__all__ = ["MAX_AHEAD", "Plan", "Replay", "Stuck", "order_streams"]
+__all__ = ["MAX_AHEAD", "Moment", "Plan", "Replay", "Stuck", "order_streams"]
 
 MAX_AHEAD = 1024
-"""A forward that is this many microbatches ahead of its backward is taken to run ahead without bound."""
-_MAX_MICROBATCHES = 20_000
+"""An action that lags this many microbatches behind, beyond what the schedule itself asks, lags without bound."""
+_MAX_ACTIONS = 100_000
 
 Duration = Callable[[Op, int], int]
+Moment = tuple[int, int, int]
+"""When an effect happens: the tick, then whether it is an end (0) or what runs after the ends (1), then the order."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,47 @@ class Plan:
 
     def time(self, action: Action, every: int) -> tuple[int, int]:
         """(start, end) in ticks of any action, also of one far beyond the recorded part."""
-        rounds = 0
+        recorded, rounds = self._recorded(action, every)
+        begin, end = self.times[recorded]
+        return begin + rounds * self.period, end + rounds * self.period
+
+    def starts(self, action: Action, every: int) -> Moment:
+        """The moment of the action's reads."""
+        recorded, rounds = self._recorded(action, every)
+        return self.times[recorded][0] + rounds * self.period, 1, self.sequence[recorded] + rounds * self._actions
+
+    def ends(self, action: Action, every: int) -> Moment:
+        """The moment of the action's writes: simultaneous ends in ascending order, before anything starts."""
+        begin, end = self.time(action, every)
+        return (end, 0, action.index) if end > begin else self.starts(action, every)
+
+    def earlier(self, moment: Moment, rounds: int, every: int) -> Moment:
+        """The same moment whole periods before."""
+        tick, kind, order = moment
+        return (
+            tick - rounds * self.period,
+            kind,
+            order - rounds * (self._actions if kind else self.microbatches // every),
+        )
+
+    def _recorded(self, action: Action, every: int) -> tuple[Action, int]:
+        """The latest recorded action that is whole periods before this one, and how many."""
         step = self.microbatches // every if action.op is Op.U else self.microbatches
+        rounds = max(0, (action.index - self._highest[action.op]) // step)
         while action.shifted(-rounds * step) not in self.times:
             rounds += 1
             if rounds * step > action.index:
                 raise KeyError(action)
-        begin, end = self.times[action.shifted(-rounds * step)]
-        return begin + rounds * self.period, end + rounds * self.period
+        return action.shifted(-rounds * step), rounds
+
+    @cached_property
+    def _highest(self) -> dict[Op, int]:
+        return {op: max((a.index for a in self.times if a.op is op), default=0) for op in Op}
+
+    @cached_property
+    def _actions(self) -> int:
+        """How many actions one period has."""
+        return sum(map(len, self.orders)) - sum(self.cuts)
 
 
 @dataclass(frozen=True)
@@ -88,6 +124,8 @@ class Replay:
         self.times: dict[Action, tuple[int, int]] = {}
         self.sequence: dict[Action, int] = {}
         self.frontier = dict.fromkeys(diagram.ops, 0)
+        """Everything before is done; `done` holds what is done beyond, and `furthest` is one past all that is done."""
+        self.furthest = dict.fromkeys(diagram.ops, 0)
         self.made = dict.fromkeys(diagram.ops, 0)
         self.done: dict[tuple[Op, int], set[int]] = {key: set() for key in diagram.ops}
         self.missing: dict[Action, int] = {}
@@ -97,7 +135,10 @@ class Replay:
         self.idle: set[int] = set(range(len(self.lanes)))
         self.started_first: int | None = None
         """The microbatch, a multiple of the diagram's period, that stage 0 started at this instant."""
-        self.window = diagram.repeats[1] + 2 * diagram.every + 2
+        self.runs_ahead: int | None = None
+        """The stage whose forward runs ahead of its backward or update without bound, if any does."""
+        self.window = diagram.repeats[1] + 2 * diagram.every + 2 + diagram.ahead
+        self.allowed = MAX_AHEAD + _asked_for(diagram)
         for number, lane in enumerate(self.lanes):
             self._first_line(number, lane)
         for key in diagram.ops:
@@ -111,10 +152,14 @@ class Replay:
         return -(-self.n // self.diagram.every) if op is Op.U else self.n
 
     def _make(self, key: tuple[Op, int]) -> None:
-        """Brings the actions of one (op, stage) into being, a window ahead of the first unfinished one."""
+        """Brings the actions of one (op, stage) into being, a window ahead of the furthest finished one.
+
+        In the window an action of every kind recurs; before the diagram settles, any may overtake all.
+        """
         op, stage = key
         ahead = self.window // self.diagram.every + 2 if op is Op.U else self.window
-        end = self.frontier[key] + ahead
+        settle = -(-self.diagram.repeats[0] // (self.diagram.every if op is Op.U else 1))
+        end = max(self.furthest[key], settle) + ahead
         limit = self._limit(op)
         for index in range(self.made[key], end if limit is None else min(end, limit)):
             self._create(Action(stage, op, index))
@@ -180,13 +225,13 @@ class Replay:
     # -- the clock --------------------------------------------------------------------------------
 
     def instants(self) -> Iterator[int]:
-        """Runs instant by instant; ends when nothing runs any more."""
+        """Runs instant by instant; ends when nothing runs any more, or a forward runs ahead."""
         while True:
             self.started_first = None
             self._settle()
             self._start()
             yield self.time
-            if not self.heap:
+            if not self.heap or self.runs_ahead is not None:
                 return
             self.time = self.heap[0][0]
             ending = []
@@ -201,6 +246,7 @@ class Replay:
     def _finish(self, number: int, lane: _Lane, action: Action) -> None:
         key = (action.op, action.stage)
         self.done[key].add(action.index)
+        self.furthest[key] = max(self.furthest[key], action.index + 1)
         while self.frontier[key] in self.done[key]:
             self.done[key].remove(self.frontier[key])
             self.frontier[key] += 1
@@ -221,7 +267,7 @@ class Replay:
 
     def _settle(self) -> None:
         """Actions that cost nothing run at once, wherever their stream is idle."""
-        while self.free:
+        while self.free and self.runs_ahead is None:
             _, action = heapq.heappop(self.free)
             number = self.diagram.stream_of(action)
             if number in self.idle:
@@ -246,8 +292,10 @@ class Replay:
         self.sequence[action] = len(self.sequence)
         self.times[action] = (self.time, end)
         self.lanes[number].order.append(action)
-        if action.op is Op.F and action.stage == 0 and action.index % self.diagram.repeats[1] == 0:
-            self.started_first = action.index
+        if action.op is Op.F and action.stage == 0:
+            self.runs_ahead = self._ahead()
+            if action.index % self.diagram.repeats[1] == 0:
+                self.started_first = action.index
 
     # -- recurrence -------------------------------------------------------------------------------
 
@@ -272,29 +320,39 @@ class Replay:
             lanes.append((relative, lane.line, lane.iteration - base if lane.stream.body else 0))
         return tuple(frontiers), tuple(lanes)
 
-    def ahead(self) -> int | None:
-        """The first stage whose forward runs away from its backward, if any does."""
-        for stage in range(self.diagram.stages):
-            gap = self.frontier[Op.F, stage] - self.frontier[self.diagram.gradient_op(stage), stage]
-            if gap > MAX_AHEAD + self.diagram.repeats[1]:
+    def _ahead(self) -> int | None:
+        """The first stage whose forward is too far ahead of its backward, or else of its update."""
+        diagram, forward = self.diagram, self.furthest
+        for stage in range(diagram.stages):
+            if forward[Op.F, stage] - self.frontier[diagram.gradient_op(stage), stage] > self.allowed:
+                return stage
+        for stage in range(diagram.stages):
+            if forward[Op.F, stage] - self.frontier[Op.U, stage] * diagram.every > self.allowed:
                 return stage
         return None
+
+
+def _asked_for(diagram: Diagram) -> int:
+    """How far apart, in microbatches, the schedule itself may keep a forward and its update."""
+    offsets = [offset for stream in diagram.streams for _, _, offset in stream.body] or [0]
+    limits = [limit or 0 for limit in diagram.in_flight]
+    rules = 2 * (diagram.ahead + diagram.back + max(limits))
+    return diagram.repeats[1] + rules + max(offsets) - min(offsets) + 2 * diagram.stages
 
 
 def order_streams(diagram: Diagram, duration: Duration) -> Plan | Stuck:
     """Replays the diagram until its state recurs."""
     replay = Replay(diagram, duration)
-    settle = diagram.repeats[0]
+    settle, modulus = diagram.repeats
+    most = _MAX_ACTIONS + 40 * len(diagram.ops) * (diagram.stages + modulus + settle)
     seen: dict[Hashable, tuple[int, int, tuple[int, ...]]] = {}
     repeated = False
     for now in replay.instants():
         base = replay.started_first
-        if base is None:
-            continue
-        if (stage := replay.ahead()) is not None:
-            return Stuck("ahead", replay, stage)
-        if base > _MAX_MICROBATCHES + settle:
+        if len(replay.sequence) > most:
             return Stuck("endless", replay)
+        if base is None or replay.runs_ahead is not None:
+            continue
         if min(f * (diagram.every if op is Op.U else 1) for (op, _), f in replay.frontier.items()) < settle:
             continue
         state = replay.state(base)
@@ -307,7 +365,7 @@ def order_streams(diagram: Diagram, duration: Duration) -> Plan | Stuck:
         # One more round after the first recurrence: only then is also what led to the state the same.
         repeated = repeated or state in seen
         seen[state] = (base, now, cuts)
-    return Stuck("deadlock", replay)
+    return Stuck("deadlock", replay) if replay.runs_ahead is None else Stuck("ahead", replay, replay.runs_ahead)
 
 
 def _cut_before_instant(plan: Plan, every: int) -> Plan:

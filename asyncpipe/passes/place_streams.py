@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from asyncpipe.errors import Position
 from asyncpipe.ir import Op
 from asyncpipe.passes.diagram import Stream
 from asyncpipe.schedule import Schedule, StreamGroup
@@ -11,41 +12,64 @@ from asyncpipe.schedule.expression import Expression, names
 from asyncpipe.schedule.rule import BodyEntry
 from asyncpipe.schedule.source import Report
 
-__all__ = ["Assign", "place_stages", "place_streams"]
+__all__ = ["Assign", "evaluate", "place_stages", "place_streams", "stages_text"]
 
+MAX_DEVICES = 4096
+MAX_OFFSET = 4096
 Assign = dict[tuple[Op, int], Callable[[int], int]]
+Owner = dict[tuple[Op, int], StreamGroup]
 
 
-def evaluate(expression: Expression, env: dict[str, int], report: Report, schedule: Schedule, key: str) -> int:
-    """The value of an expression of the file; a division by zero is an AP110 at its key."""
+def evaluate(
+    expression: Expression, env: dict[str, int], what: str, where: Position | None, report: Report
+) -> int | None:
+    """The value of an expression of the file; None after an AP110, since it divides by zero."""
     try:
         return expression.evaluate(env)
     except ZeroDivisionError:
-        report.error("AP110", f"{key}: {expression} divides by zero for S = {env['S']}", schedule.where(key))
-        return 0
+        report.error("AP110", f"{what}: {expression} divides by zero for S = {env['S']}", where)
+        return None
+
+
+def stages_text(stages: Iterable[int]) -> str:
+    """`stage 0`, `stages 0 to 3`, `stages 0, 2`."""
+    found = sorted(stages)
+    if len(found) == 1:
+        return f"stage {found[0]}"
+    whole = found == list(range(found[0], found[-1] + 1))
+    return f"stages {found[0]} to {found[-1]}" if whole else f"stages {', '.join(map(str, found))}"
 
 
 def place_stages(schedule: Schedule, stages: int, report: Report) -> tuple[int, tuple[int, ...]]:
     """(number of devices, device of each stage); AP121 where a stage is placed outside."""
     env = {"S": stages, "last": stages - 1}
-    devices = evaluate(schedule.devices, env, report, schedule, "devices")
-    if devices < 1 or devices > 4096:
-        report.error(
-            "AP121",
-            f"devices: {schedule.devices} is {devices} for S = {stages}",
-            schedule.where("devices"),
-            "from 1 to 4096",
-        )
-        devices = 1
-    places = tuple(
-        evaluate(schedule.place, {**env, "D": devices, "s": s}, report, schedule, "place") for s in range(stages)
-    )
-    for stage, device in enumerate(places):
-        if not 0 <= device < devices:
-            message = f"place: {schedule.place} puts stage {stage} on device {device} of {devices}"
-            report.error("AP121", message, schedule.where("place"), f"devices count from 0 to {devices - 1}")
-            return devices, tuple(0 for _ in places)
-    return devices, places
+    devices = evaluate(schedule.devices, env, "devices", schedule.where("devices"), report)
+    if devices is None:
+        return 1, (0,) * stages
+    if not 1 <= devices <= MAX_DEVICES:
+        message = f"expected 1 to {MAX_DEVICES} devices, found devices: {schedule.devices}{_equals(devices, env)}"
+        report.error("AP121", message, schedule.where("devices"))
+        return 1, (0,) * stages
+    places = []
+    for stage in range(stages):
+        scope = {**env, "D": devices, "s": stage}
+        device = evaluate(schedule.place, scope, "place", schedule.where("place"), report)
+        if device is not None and not 0 <= device < devices:
+            message = f"place: {schedule.place} puts stage {stage} on device {device}; there are {_devices(devices)}"
+            report.error("AP121", message, schedule.where("place"))
+            device = None
+        if device is None:
+            return devices, (0,) * stages
+        places.append(device)
+    return devices, tuple(places)
+
+
+def _equals(value: int, env: dict[str, int]) -> str:
+    return f" = {value} for S = {env['S']}"
+
+
+def _devices(count: int) -> str:
+    return f"devices 0 to {count - 1}" if count > 1 else "device 0 only"
 
 
 def place_streams(
@@ -53,40 +77,45 @@ def place_streams(
 ) -> tuple[tuple[Stream, ...], Assign]:
     """The streams of all groups, and for each (op, stage) the stream of each index."""
     streams: list[Stream] = []
-    owner: dict[tuple[Op, int], StreamGroup] = {}
+    owner: Owner = {}
     assign: Assign = {}
     env = {"S": stages, "D": devices, "last": stages - 1}
     for number, group in enumerate(schedule.streams):
         served = _served(group, env, report)
-        made = _streams(schedule, group, number, served, env, place, report)
+        made = _streams(group, number, served, env, place, report)
         first = len(streams)
         streams += made
         for op in group.runs:
+            twice = [stage for stage in served if (op, stage) in owner]
+            if twice:
+                _run_twice(op, twice, owner[op, twice[0]], group, report)
             for stage in served:
-                if (op, stage) in owner:
-                    message = f"{op} of stage {stage} is run by two groups, {owner[op, stage].name} and {group.name}"
-                    report.error("AP116", message, group.where("runs"), "every action needs exactly one group")
                 owner[op, stage] = group
                 assign[op, stage] = _assign(group, op, first, made, stage, schedule.update.every)
-    _check_served(schedule, stages, assign, report)
+    _check_served(schedule, stages, owner, report)
     return tuple(streams), assign
 
 
+def _run_twice(op: Op, stages: list[int], first: StreamGroup, second: StreamGroup, report: Report) -> None:
+    message = f"{op} of {stages_text(stages)} is run by two groups, {first.name} and {second.name}"
+    where = second.where("stages", "runs")
+    report.error("AP116", message, where, f"remove {op} from one of them, or let them serve different `stages`")
+
+
 def _served(group: StreamGroup, env: dict[str, int], report: Report) -> tuple[int, ...]:
-    try:
-        low, high = (bound.evaluate(env) for bound in group.stages)
-    except ZeroDivisionError:
-        report.error("AP110", "stages: divides by zero", group.where("stages"))
-        return ()
+    """The group's stages; those that exist, after an AP114, where it names others."""
+    where = group.where("stages")
+    bounds = [evaluate(bound, env, f"stages of group {group.name}", where, report) for bound in group.stages]
+    if None in bounds:
+        return tuple(range(env["S"]))
+    low, high = (bound for bound in bounds if bound is not None)
     if low < 0 or high > env["last"]:
-        message = f"stages {low}..{high} of group {group.name}: there are stages 0 to {env['last']}"
-        report.error("AP114", message, group.where("stages"), "use `last` for the last stage")
-        return ()
-    return tuple(range(low, high + 1))
+        message = f"group {group.name} serves the stages {low}..{high}; there are {stages_text(range(env['S']))}"
+        report.error("AP114", message, where, "use `last` for the last stage")
+    return tuple(range(max(low, 0), min(high, env["last"]) + 1))
 
 
 def _streams(
-    schedule: Schedule,
     group: StreamGroup,
     number: int,
     served: tuple[int, ...],
@@ -94,8 +123,10 @@ def _streams(
     place: tuple[int, ...],
     report: Report,
 ) -> list[Stream]:
-    if group.per and group.count != 1:
-        report.error("AP105", f"group {group.name} has both `count` and `per`", group.where("count"), "keep one")
+    for first, second in (("count", "per"), ("order", "body")):
+        if first in group.places and second in group.places:
+            message = f"group {group.name} has both `{first}` and `{second}`"
+            report.error("AP105", message, group.where(first), "keep one of the two")
     parts: list[tuple[int, ...]]
     if group.per == "stage":
         parts = [(s,) for s in served]
@@ -104,33 +135,40 @@ def _streams(
     else:
         parts = [served] * group.count
     made = []
+    before = len(report.diagnostics)
     for index, part in enumerate(parts):
-        device = _device(schedule, group, part, env, place, report)
-        body = _body(group, part, {**env, "d": device}, report)
+        device = _device(group, part, env, place, report)
+        # The bodies of a group are alike: once one is wrong, the others would only repeat it.
+        body = _body(group, part, {**env, "d": device}, report) if len(report.diagnostics) == before else ()
         name = f"{group.name}[{index}]" if len(parts) > 1 else group.name
         nth = (1, 0) if group.per else (group.count, index)
         made.append(Stream(name, number, index, device, part, group.order, body, nth))
+    if group.body and len(report.diagnostics) == before:
+        _check_bodies(group, made, report)
     return made
 
 
 def _device(
-    schedule: Schedule,
     group: StreamGroup,
     part: tuple[int, ...],
     env: dict[str, int],
     place: tuple[int, ...],
     report: Report,
 ) -> int:
-    if group.device is None:
-        found = {place[s] for s in part} or {0}
-    else:
-        found = {evaluate(group.device, {**env, "s": s}, report, schedule, "devices") for s in part} or {0}
+    found = {place[s] for s in part}
+    if group.device is not None:
+        what, where = f"device of group {group.name}", group.where("device")
+        values = {evaluate(group.device, {**env, "s": s}, what, where, report) for s in part}
+        found = {value for value in values if value is not None}
     if len(found) > 1:
-        message = f"a stream of group {group.name} would live on the devices {sorted(found)}"
-        report.error("AP121", message, group.where(), "use `per: device`, `per: stage`, or `device:`")
-    device = min(found)
+        devices = ", ".join(map(str, sorted(found)))
+        message = f"a stream lives on one device; one of group {group.name} would serve stages on the devices {devices}"
+        hint = "use `per: device` or `per: stage`, or put the stream on one `device`"
+        report.error("AP121", message, group.where("device"), hint)
+    device = min(found, default=0)
     if not 0 <= device < env["D"]:
-        report.error("AP121", f"group {group.name} is put on device {device} of {env['D']}", group.where("device"))
+        message = f"group {group.name} is put on device {device}; there are {_devices(env['D'])}"
+        report.error("AP121", message, group.where("device"))
         return 0
     return device
 
@@ -142,12 +180,15 @@ def _body(
     lines: list[tuple[Op, int, int]] = []
     for entry in group.body:
         for stage in _entry_stages(group, entry, part, env, report):
-            scope = {**env, "s": stage, "m": 0}
-            zero, one, far = (entry.index.evaluate({**scope, "m": m}) for m in (0, 1, 1000))
-            if one != zero + 1 or far != zero + 1000:
-                report.error("AP118", f"{entry}: the microbatch must be m plus a constant", group.where("body"))
+            scope = {**env, "s": stage}
+            values = [evaluate(entry.index, {**scope, "m": m}, "body", entry.where, report) for m in (0, 1, 1000)]
+            if None in values:
+                continue
+            zero, one, far = (value for value in values if value is not None)
+            if one != zero + 1 or far != zero + 1000 or abs(zero) > MAX_OFFSET:
+                message = f"expected m plus or minus at most {MAX_OFFSET} as the microbatch of {entry}"
+                report.error("AP118", message, entry.where, "as in B[s, m-2*(last-s)]")
             lines.append((entry.op, stage, zero))
-    _check_body(group, part, lines, report)
     return tuple(lines)
 
 
@@ -157,77 +198,68 @@ def _entry_stages(
     if entry.stage is None:
         return part if entry.op is Op.F else tuple(reversed(part))
     bound = {name.name for name in [*names(entry.stage), *names(entry.index)]}
+    if not part:
+        return ()
     if "s" in bound and len(part) != 1:
-        message = f"{entry}: `s` is not known, since a stream of group {group.name} serves {len(part)} stages"
-        report.error(
-            "AP117",
-            message,
-            group.where("body"),
-            "use `per: stage`, or `*` for the stream's stages in data order",
-        )
+        message = f"{entry}: s is not known, since one stream of group {group.name} serves {stages_text(part)}"
+        hint = "use `per: stage`, or `*` for the stream's stages in data order"
+        report.error("AP117", message, entry.where, hint)
         return ()
-    stage = entry.stage.evaluate({**env, "s": part[0]})
-    if stage not in part:
-        report.error("AP114", f"{entry}: stage {stage} is not served by group {group.name}", group.where("body"))
+    stage = evaluate(entry.stage, {**env, "s": part[0]}, "body", entry.where, report)
+    if stage is not None and stage not in part:
+        message = f"{entry} is of stage {stage}, but this stream of group {group.name} serves {stages_text(part)}"
+        report.error("AP114", message, entry.where, "its own stage is s, or `*` for all that it serves")
         return ()
-    return (stage,)
+    return () if stage is None else (stage,)
 
 
-def _check_body(group: StreamGroup, part: tuple[int, ...], lines: list[tuple[Op, int, int]], report: Report) -> None:
-    if not group.body or report.has_errors:
-        return
-    found = [(op, stage) for op, stage, _ in lines]
-    for wanted in [(op, stage) for op in group.runs for stage in part]:
-        if found.count(wanted) != 1:
-            times = "never" if wanted not in found else f"{found.count(wanted)} times"
-            message = f"the body of group {group.name} runs {wanted[0]} of stage {wanted[1]} {times}"
-            report.error("AP117", message, group.where("body"), "every action of `runs` once an iteration")
-    for op, stage in dict.fromkeys(found):
-        if op not in group.runs:
-            report.error(
-                "AP117",
-                f"the body of group {group.name} has {op} of stage {stage}, which is not in `runs`",
-                group.where("body"),
-            )
+def _check_bodies(group: StreamGroup, streams: list[Stream], report: Report) -> None:
+    """AP117 unless each body runs each op of `runs` once for each of its stages, and nothing else."""
+    wrong: dict[tuple[Op, str], set[int]] = {}
+    for stream in streams:
+        found = [(op, stage) for op, stage, _ in stream.body]
+        for op in group.runs:
+            for stage in stream.stages:
+                if (count := found.count((op, stage))) != 1:
+                    wrong.setdefault((op, "more than once" if count else "never"), set()).add(stage)
+    for (op, times), stages in wrong.items():
+        message = f"the body of group {group.name} runs {op} of {stages_text(stages)} {times}"
+        report.error("AP117", message, group.where("body"), "a body runs each op of `runs` once for each stage")
+    for op in dict.fromkeys(entry.op for entry in group.body if entry.op not in group.runs):
+        message = f"the body of group {group.name} has {op}, which is not in its `runs`"
+        report.error("AP117", message, group.where("body"), f"add {op} to `runs`, or remove it from the body")
 
 
 def _assign(group: StreamGroup, op: Op, first: int, made: list[Stream], stage: int, every: int) -> Callable[[int], int]:
-    """Microbatch m on stream m % n, an update where its last microbatch is, update-only groups g % n."""
+    """Microbatch m on stream m % n, an update where its last microbatch is, update-only groups g % n; bodies: m is the
+    iteration."""
     if group.per:
         number = first + next((i for i, stream in enumerate(made) if stage in stream.stages), 0)
         return lambda index: number
     count = group.count
-    if op is Op.U and group.runs != (Op.U,):
-        return lambda index: first + (index * every + every - 1) % count
-    return lambda index: first + index % count
+    offset = next((offset for *line, offset in made[0].body if line == [op, stage]), 0)
+    if op is Op.U and (group.body or group.runs != (Op.U,)):
+        return lambda index: first + (index * every + every - 1 - offset) % count
+    return lambda index: first + (index - offset) % count
 
 
-def _check_served(schedule: Schedule, stages: int, assign: Assign, report: Report) -> None:
-    where = schedule.where("streams")
+def _check_served(schedule: Schedule, stages: int, owner: Owner, report: Report) -> None:
+    """AP116 unless each stage has its forward, its update, and its backward either whole or in both halves."""
+    missing: dict[Op, list[int]] = {}
+    mixed: list[int] = []
     for stage in range(stages):
-        ops = {op for op, s in assign if s == stage}
+        ops = {op for op in Op if (op, stage) in owner}
         halves = ops & {Op.I, Op.W}
         if Op.B in ops and halves:
-            report.error(
-                "AP116",
-                f"stage {stage} runs both B and {'/'.join(sorted(halves))}",
-                where,
-                "either B, or I and W",
-            )
-        missing = [op for op in (Op.F, Op.U) if op not in ops]
-        missing += (
-            []
-            if Op.B in ops or halves == {Op.I, Op.W}
-            else [op for op in (Op.I, Op.W) if op not in ops]
-            if halves
-            else [Op.B]
+            mixed.append(stage)
+        for op in {Op.F, Op.U, *((Op.I, Op.W) if halves and Op.B not in ops else (Op.B,))} - ops:
+            missing.setdefault(op, []).append(stage)
+    if mixed:
+        half = next(op for op in (Op.I, Op.W) if (op, mixed[0]) in owner)
+        message = (
+            f"B and {half} are both run of {stages_text(mixed)}: a backward is either whole (B) or split (I and W)"
         )
-        for op in missing:
-            report.error(
-                "AP116",
-                f"no stream group runs {op} ({op.words}) of stage {stage}",
-                where,
-                f"add {op} to the `runs` of a group",
-            )
-        if missing:
-            return
+        report.error("AP116", message, owner[half, mixed[0]].where("runs"), "keep B, or I and W")
+    for op in (op for op in Op if op in missing):
+        message = f"no stream group runs {op} ({op.words}) of {stages_text(missing[op])}"
+        report.error("AP116", message, schedule.where("streams"), f"add {op} to the `runs` of a group")

@@ -8,78 +8,107 @@ from fractions import Fraction
 from asyncpipe.analysis.staleness import Staleness
 from asyncpipe.ir import Action, Op
 from asyncpipe.passes.diagram import Diagram
-from asyncpipe.passes.order import Plan, Stuck
+from asyncpipe.passes.order import MAX_AHEAD, Plan, Replay, Stuck
 from asyncpipe.schedule import Schedule
 from asyncpipe.schedule.source import Report
+from asyncpipe.verify.order import explain_deadlock, explain_endless, shortest_cycle
 
 __all__ = ["check_expectations", "check_forward_is_bounded", "explain_no_steady_state"]
 
+_FAR = 10**6
+"""After so many periods every edge exists."""
+
 
 def explain_no_steady_state(schedule: Schedule, stuck: Stuck, report: Report) -> None:
-    """AP501 or AP503 for a schedule whose forwards outrun something; AP502 for one that never repeats."""
-    where = schedule.where("streams")
-    if stuck.reason == "endless":
-        message = "the order of the streams never repeats under these costs"
-        report.error("AP502", message, schedule.where("costs"), "round the costs, or add `in_flight`")
+    """AP201, AP501 or AP503 for a schedule of which something stays behind; AP502 for one that never repeats."""
+    replay = stuck.replay
+    if shortest_cycle(schedule, replay) is not None:
+        explain_deadlock(schedule, replay, report)
         return
-    diagram, frontier = stuck.replay.diagram, stuck.replay.frontier
-    op, stage = min(frontier, key=lambda key: frontier[key] * (diagram.every if key[0] is Op.U else 1))
-    if op is diagram.gradient_op(stage) or frontier[op, stage]:
+    late = _late(replay)
+    ready = [key for key in late if _is_ready(replay, *key)]
+    if starved := [key for key in ready if key[0] is not Op.B]:
+        _starved(schedule, replay.diagram, *starved[0], report)
+    elif ready:
+        _ahead(schedule, ready[0][1], report)
+    elif never := [Action(stage, op, 0) for op, stage in late if replay.frontier[op, stage] == 0]:
+        explain_endless(schedule, replay, never[0], report)
+    elif stuck.reason == "ahead":
         _ahead(schedule, stuck.stage, report)
     else:
-        message = f"{op} of stage {stage} never runs: its stream always has something more urgent to do"
-        report.error("AP503", message, where, f"put {op} earlier in the `order` of its group")
+        message = "the order of the streams does not repeat soon enough under these costs"
+        hint = f"round the costs, or {'choose a smaller' if schedule.in_flight else 'add'} `in_flight`"
+        report.error("AP502", message, schedule.where("costs", "streams"), hint)
+
+
+def _late(replay: Replay) -> list[tuple[Op, int]]:
+    """The ops that lag far behind the others, which nothing explains but a stream that prefers others."""
+    every = replay.diagram.every
+    progress = {(op, s): f * (every if op is Op.U else 1) for (op, s), f in replay.frontier.items()}
+    return [key for key, done in progress.items() if max(progress.values()) - done > MAX_AHEAD // 2]
+
+
+def _is_ready(replay: Replay, op: Op, stage: int) -> bool:
+    """Whether the next such action could run at once, but for what else its stream runs."""
+    action = Action(stage, op, replay.frontier[op, stage])
+    return all(replay.is_done(source) for source, _ in replay.diagram.predecessors(action))
+
+
+def _starved(schedule: Schedule, diagram: Diagram, op: Op, stage: int, report: Report) -> None:
+    stream = diagram.streams[diagram.assign[op, stage](0)]
+    group = schedule.streams[stream.group]
+    message = f"{op} of stage {stage} starves: stream {stream.name} always has something more urgent to run"
+    hint = f"put {op} earlier in the `order` of group {group.name}, or add a rule that waits for it"
+    report.error("AP503", message, group.where("order", "runs"), hint)
 
 
 def _ahead(schedule: Schedule, stage: int, report: Report) -> None:
+    if schedule.in_flight is not None:
+        message = f"the forward of stage {stage} is more than {MAX_AHEAD:,} microbatches ahead of its backward"
+        report.error("AP501", message, schedule.where("in_flight"), "choose a smaller `in_flight`")
+        return
     message = f"the forward of stage {stage} runs ahead of its backward without bound: nothing makes it wait"
-    hint = "add `in_flight: n`, a rule such as F[0, m] after U[*, g-1], or run F and B in one stream"
+    together = any({Op.F, Op.B} <= set(group.runs) for group in schedule.streams)
+    other = "take B before F in its `order`" if together else "run F and B in one stream"
+    hint = f"add `in_flight: n`, a rule such as F[0, m] after U[*, g-1], or {other}"
     report.error("AP501", message, schedule.where("streams"), hint)
 
 
 def check_forward_is_bounded(schedule: Schedule, diagram: Diagram, plan: Plan, report: Report) -> None:
-    """AP501 unless each F depends, through rules, in_flight or stream order, on an earlier backward of its stage."""
-    before = _stream_predecessors(plan)
-    far = plan.start + plan.microbatches - 1
+    """AP501 unless each F depends, through rules, in_flight or stream order, on an earlier backward of its stage.
+
+    Actions a whole period apart are one here: what each depends on is the same in every period.
+    """
+    dependents = _dependents(diagram, plan)
     for stage in range(diagram.stages):
-        if not _reaches_backward(diagram, plan, before, Action(stage, Op.F, far)):
+        gradient = diagram.gradient_op(stage)
+        found = {action for action in dependents if action[:2] == (stage, gradient)}
+        queue = deque(found)
+        while queue:
+            new = dependents[queue.popleft()] - found
+            found |= new
+            queue.extend(new)
+        if any(action[:2] == (stage, Op.F) and action not in found for action in dependents):
             _ahead(schedule, stage, report)
             return
 
 
-def _stream_predecessors(plan: Plan) -> dict[Action, Action]:
-    before: dict[Action, Action] = {}
-    for order in plan.orders:
-        before |= dict(zip(order[1:], order[:-1], strict=True))
-    return before
+def _dependents(diagram: Diagram, plan: Plan) -> dict[Action, set[Action]]:
+    """Per steady action, modulo the period, the actions that wait for it by an edge or follow it in its stream."""
+    every, far = diagram.every, plan.start + _FAR * plan.microbatches
 
+    def folded(action: Action) -> Action:
+        step = plan.microbatches // every if action.op is Op.U else plan.microbatches
+        return action._replace(index=action.index % step)
 
-def _reaches_backward(diagram: Diagram, plan: Plan, before: dict[Action, Action], forward: Action) -> bool:
-    """Searches what `forward` depends on, within the recorded plan, for a backward of its stage.
-
-    The recorded part may be too short to show the dependency of its last forward: then one further ahead decides.
-    """
-    target = (diagram.gradient_op(forward.stage), forward.stage)
-    for rounds in range(4):
-        start = forward.shifted(rounds * plan.microbatches)
-        seen, queue = {start}, deque([start])
-        while queue:
-            action = queue.popleft()
-            if (action.op, action.stage) == target and action.index < start.index:
-                return True
-            back = rounds * plan.microbatches
-            near = before.get(_shift(action, -back, diagram.every))
-            sources = [source for source, _ in diagram.predecessors(action)]
-            sources += [_shift(near, back, diagram.every)] if near else []
-            for source in sources:
-                if source not in seen and len(seen) < 100_000:
-                    seen.add(source)
-                    queue.append(source)
-    return False
-
-
-def _shift(action: Action, microbatches: int, every: int) -> Action:
-    return action.shifted(microbatches // every if action.op is Op.U else microbatches)
+    steady = [[folded(a) for a in order[cut:]] for order, cut in zip(plan.orders, plan.cuts, strict=True)]
+    dependents: dict[Action, set[Action]] = {action: set() for order in steady for action in order}
+    for order in steady:
+        for before, action in zip(order[-1:] + order[:-1], order, strict=True):
+            dependents[before].add(action)
+            for source, _ in diagram.predecessors(action.shifted(far // every if action.op is Op.U else far)):
+                dependents[folded(source)].add(action)
+    return dependents
 
 
 def check_expectations(schedule: Schedule, measured: Staleness, period: Fraction, report: Report) -> None:

@@ -1,0 +1,39 @@
+"""Staleness and period of random schedules: what the compiler states against what a replay of the program counts."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+
+from asyncpipe.ir import Op, parse_table
+from tests.compiler import properties
+from tests.compiler.random_schedules import Case, cases
+from tests.compiler.test_random_programs import instance
+
+
+@settings(max_examples=120)
+@given(cases())
+def test_staleness_is_what_a_replay_counts(case: Case) -> None:
+    properties.assert_staleness_is_as_measured(instance(case))
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_period_is_what_a_replay_takes(case: Case) -> None:
+    properties.assert_period_is_as_measured(instance(case))
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_table_states_the_versions_that_a_replay_reads(case: Case) -> None:
+    """In warmup and body; in the cooldown the streams have less to do, and updates may come earlier than planned."""
+    found = instance(case)
+    n, _ = properties.steady_range(found)
+    read = properties.versions_read(found.program(n))
+    table = parse_table(str(found.table(n)))
+    update = table.start // table.every
+    for stream in table.streams:
+        for cell in stream.warmup:
+            assert cell.reads == (read[cell.action] if cell.action.op in (Op.F, Op.B, Op.I) else None), cell
+        for cell in stream.body:
+            if cell.reads is not None:
+                assert update + cell.reads == read[table.absolute(cell.action, 0)], cell
