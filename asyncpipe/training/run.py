@@ -109,7 +109,7 @@ class TrainingRun:
         measured = summary["staleness_measured"]["apply"]
         stale = " ".join("-" if value is None else f"{value:.2f}" for value in measured)
         return (
-            f"{summary['schedule']} on {summary['job']}, {summary['backend']}, {summary['stages']} stages:"
+            f"{summary['schedule']} on {summary['job']}, {summary['backend']}, {summary['stages']} stage{'s' * (summary['stages'] != 1)}:"
             f" {shown}test loss {summary['eval']['loss']:.4f}\n"
             f"{summary['steps']} updates, {summary['samples']} samples in {summary['wall_s']:.1f} s"
             f" ({summary['samples_per_s']:.0f} samples/s while training)\n"
