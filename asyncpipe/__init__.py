@@ -22,6 +22,10 @@ _DOORS = {
 }
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in _DOORS:
         raise AttributeError(f"module 'asyncpipe' has no attribute {name!r}")

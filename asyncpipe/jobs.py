@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class _UserCode:
     def _file(self, file: str, component: Component) -> Any:
         path = (self.folder / file).resolve()
         if path not in [Path(name).resolve() for name in self.allow]:
-            raise _not_allowed(component, file)
+            raise _not_allowed(component, os.path.relpath(path))
         specification = importlib.util.spec_from_file_location(path.stem, path)
         if specification is None or specification.loader is None or not path.exists():
             raise UsageError(f"{component.where}: no file {path}")

@@ -8,7 +8,7 @@ from asyncpipe.analysis.happens_before import HappensBefore
 from asyncpipe.ir import Action, Op, Program
 from asyncpipe.schedule import Weights
 
-__all__ = ["Race", "intended_races"]
+__all__ = ["Race", "guaranteed_staleness", "intended_races"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,27 @@ def intended_races(program: Program, weights: Weights) -> list[Race]:
 def _races(order: HappensBefore, op: Op, stage: int, updates: list[Action]) -> bool:
     readers = [a for a in order.actions if a.op is op and a.stage == stage]
     return any(a != u and not order.ordered(a, u) for a in readers for u in updates)
+
+
+def guaranteed_staleness(program: Program) -> tuple[int | None, ...]:
+    """Per stage the most updates that can come between a forward's read and its own update, whatever the timing.
+
+    Those are the updates that events and streams order neither before the forward nor after its update. None: later
+    updates may overtake without bound, as where racy workers do not wait for each other.
+    """
+    order = HappensBefore(program)
+    period = range(program.start + 2 * program.step, program.start + 3 * program.step)
+    return tuple(_most([_between(order, program, s, m) for m in period]) for s in range(program.stages))
+
+
+def _most(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return max(known) if len(known) == len(counts) else None
+
+
+def _between(order: HappensBefore, program: Program, stage: int, microbatch: int) -> int | None:
+    forward = Action(stage, Op.F, microbatch)
+    own = Action(stage, Op.U, microbatch // program.every)
+    updates = [a for a in order.actions if a.op is Op.U and a.stage == stage and a != own]
+    free = [u for u in updates if not order.before(u, forward) and not order.before(own, u)]
+    return None if any(u.index > own.index for u in free) else len(free)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from asyncpipe.analysis.races import Race, intended_races
+from asyncpipe.analysis.races import Race, guaranteed_staleness, intended_races
 from asyncpipe.cli.diagnostics import as_json as diagnostic_json
 from asyncpipe.cli.diagnostics import in_order, render
 from asyncpipe.cli.instance import instance_stages
@@ -127,6 +127,7 @@ def _instance(file: str, compiled: Compiled) -> dict[str, Any]:
             "apply": [float(value) for value in measured.apply],
             "max": measured.max,
             "forward_backward": [float(value) for value in measured.forward_backward],
+            "bound": guaranteed_staleness(compiled.sample_program()),
         },
         "in_flight": compiled.slots,
     }
@@ -158,6 +159,14 @@ def _count(report: Report) -> str:
     return counted(sum(d.is_error for d in report.diagnostics), "error")
 
 
+def _staleness(compiled: Compiled) -> str:
+    """What the planned timing gives, and what no timing can exceed."""
+    bounds = guaranteed_staleness(compiled.sample_program())
+    most = " ".join("-" if bound is None else str(bound) for bound in bounds)
+    limit = "without bound" if all(bound is None for bound in bounds) else f"never more than {most}"
+    return f"{' '.join(map(str, compiled.staleness.apply))} as planned, {limit}"
+
+
 def _facts(schedule: Schedule, compiled: Compiled) -> list[tuple[str, str]]:
     costs = {op: tuple(Fraction(t) * compiled.ticks.unit for t in times) for op, times in compiled.ticks.costs.items()}
     shown = Costs(tuple((op, times if len(set(times)) > 1 else times[:1]) for op, times in costs.items()))
@@ -166,6 +175,6 @@ def _facts(schedule: Schedule, compiled: Compiled) -> list[tuple[str, str]]:
         ("instance", f"{counted(compiled.stages, 'stage')}, costs {costs_text(shown, schedule.ops)}"),
         ("streams", streams if len(streams) < 90 else f"{len(compiled.diagram.streams)}"),
         ("period", f"{compiled.period} per microbatch, {float(_speedup(compiled)):.2f}x one stream"),
-        ("staleness", " ".join(map(str, compiled.staleness.apply))),
+        ("staleness", _staleness(compiled)),
         ("slots", " ".join(map(str, compiled.slots))),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from asyncpipe.errors import UsageError, UserCodeError
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "as_pair"]
 
 Batch = tuple[Any, Any]
 
@@ -52,6 +52,12 @@ class Feed:
             raise UsageError(message, "give more batches, or fewer steps") from None
         except Exception as error:
             raise UserCodeError(f"the data raised at batch {self._read}: {type(error).__name__}: {error}") from error
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise UsageError(f"batch {self._read} is no (input, target) pair but {type(batch).__name__}")
+        return as_pair(batch, self._read)
+
+
+def as_pair(batch: Any, number: int) -> Batch:
+    """(input, target) of a batch; UsageError for anything else."""
+    if isinstance(batch, tuple | list) and len(batch) == 2:
         return batch[0], batch[1]
+    found = f"{type(batch).__name__}" + (f" of {len(batch)}" if hasattr(batch, "__len__") else "")
+    raise UsageError(f"batch {number}: expected an (input, target) pair, found {found}", "map the data to pairs first")

@@ -73,6 +73,8 @@ def load_text(text: str, file: str, report: Report, overrides: Sequence[str] = (
 def apply_overrides(node: Node, overrides: Sequence[str], report: Report, prefix: str = "") -> Node:
     """The tree with each `dotted.key=value` set; values are YAML and are reported as `<-o #1>`.
 
+    An empty value, or null, removes the key: its default counts again.
+
     A schedule leaves those of `job.` to its job, and a job takes those with its `prefix` alone.
     """
     for number, override in enumerate(overrides, 1):
@@ -94,6 +96,8 @@ def _with(node: Node, path: list[str], value: Node, file: str) -> Node:
     where = Position(file, 1, 1)
     here = node if isinstance(node, Mapping) else Mapping((), where)
     name = Scalar(path[0], path[0], where)
+    if len(path) == 1 and isinstance(value, Scalar) and value.value is None:
+        return replace(here, items=tuple((k, v) for k, v in here.items if k.value != path[0]))
     child = _with(here.get(path[0]) or Mapping((), where), path[1:], value, file)
     if here.get(path[0]) is None:
         return replace(here, items=(*here.items, (name, child)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +12,7 @@ from typing import Any
 
 from asyncpipe.errors import UsageError
 from asyncpipe.schedule import Schedule
-from asyncpipe.schedule.job import JobSpec, job_text
+from asyncpipe.schedule.job import Component, JobSpec, job_text
 
 __all__ = ["RunDirectory"]
 
@@ -34,9 +36,22 @@ class RunDirectory:
         """The file as given, the schedule and the job with every default, and the machine."""
         given = Path(schedule.file)
         self._text("schedule.yaml", given.read_text("utf-8") if given.is_file() else str(schedule))
-        indented = "".join(f"  {line}\n" for line in job_text(job).splitlines())
+        indented = "".join(f"  {line}\n" for line in job_text(self._seen_from_here(job)).splitlines())
         self._text("resolved.yaml", f"{schedule}job:\n{indented}")
         self._text("env.json", json.dumps(environment, indent=2) + "\n")
+
+    def _seen_from_here(self, job: JobSpec) -> JobSpec:
+        """Files of the author's code relative to the run directory, so that resolved.yaml runs again."""
+        folder = Path(job.file).parent
+
+        def moved(part: Component) -> Component:
+            file, colon, name = part.use.rpartition(":")
+            if not colon or not file.endswith(".py"):
+                return part
+            return replace(part, use=f"{os.path.relpath(folder / file, self.path)}:{name}")
+
+        parts = ("model", "data", "loss", "optimizer")
+        return replace(job, **{name: moved(getattr(job, name)) for name in parts})  # type: ignore[arg-type]
 
     def metric(self, **row: Any) -> None:
         self._metrics.write(json.dumps(row) + "\n")

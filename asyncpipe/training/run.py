@@ -106,14 +106,17 @@ class TrainingRun:
         """The result for people."""
         accuracy = summary["eval"]["accuracy"]
         shown = f"test accuracy {100 * accuracy:.2f} %, " if accuracy is not None else ""
-        measured = summary["staleness_measured"]["apply"]
-        stale = " ".join("-" if value is None else f"{value:.2f}" for value in measured)
+        measured = summary["staleness_measured"]
+        stale = " ".join("-" if value is None else f"{value:.2f}" for value in measured["apply"])
+        most = " ".join(max(counts, key=int, default="-") for counts in measured["histogram"])
+        stages = f"{summary['stages']} stage{'s' * (summary['stages'] != 1)}"
+        planned = " ".join(f"{value:g}" for value in summary["staleness"])
         return (
-            f"{summary['schedule']} on {summary['job']}, {summary['backend']}, {summary['stages']} stage{'s' * (summary['stages'] != 1)}:"
+            f"{summary['schedule']} on {summary['job']}, {summary['backend']}, {stages}:"
             f" {shown}test loss {summary['eval']['loss']:.4f}\n"
             f"{summary['steps']} updates, {summary['samples']} samples in {summary['wall_s']:.1f} s"
             f" ({summary['samples_per_s']:.0f} samples/s while training)\n"
-            f"staleness per stage: measured {stale}; planned {' '.join(f'{v:g}' for v in summary['staleness'])}\n"
+            f"staleness per stage: measured {stale}, at most {most}; planned {planned}\n"
             f"run directory {summary['out']}"
         )
 

@@ -22,7 +22,7 @@ from asyncpipe.models.modules import split_layers
 from asyncpipe.runtime.backends import choose_backend, default_threads
 from asyncpipe.runtime.evaluation import Evaluation, evaluate
 from asyncpipe.runtime.execution import Execution
-from asyncpipe.runtime.feed import Feed
+from asyncpipe.runtime.feed import Feed, as_pair
 from asyncpipe.runtime.learning_rate import LearningRate
 from asyncpipe.runtime.optimizers import OptimizerSpec, StageOptimizer, make_optimizer
 from asyncpipe.runtime.stage import Loss, Stage
@@ -45,7 +45,7 @@ class FitReport:
     updates: int
     samples: int
     wall_s: float
-    losses: tuple[float, ...]
+    losses: tuple[float, ...] = field(repr=False)
     intra_op_threads: int
 
     @property
@@ -53,7 +53,7 @@ class FitReport:
         return sum(self.losses) / len(self.losses)
 
 
-@dataclass
+@dataclass(repr=False)
 class Trainer:
     """Trains `model` under a schedule; the trained weights are in `model` itself after every `fit`.
 
@@ -75,6 +75,9 @@ class Trainer:
     hook: Hook | None = None
 
     def __post_init__(self) -> None:
+        if not callable(self.loss):
+            hint = "as in loss=torch.nn.functional.cross_entropy"
+            raise UsageError(f"loss: expected a function of (output, target), found {self.loss!r}", hint)
         if not isinstance(self.schedule, Schedule):
             self.schedule = load(self.schedule)
         self.run_backend = choose_backend(self.backend)
@@ -86,6 +89,11 @@ class Trainer:
         self.staleness = StalenessRecord()
         self.microbatches = 0
         self.updates = 0
+
+    def __repr__(self) -> str:
+        name = self.schedule.name if isinstance(self.schedule, Schedule) else self.schedule
+        stages = f", {len(self.parts)} stages" if self.parts else ""
+        return f"Trainer({type(self.model).__name__}, {name}, {self.backend}{stages}, {self.updates} updates)"
 
     def prepare(self, sample: Any) -> Compiled:
         """Cuts the model for a microbatch such as `sample`, compiles, and builds stages; `fit` does it on its own."""
@@ -164,10 +172,13 @@ class Trainer:
 
 def optimizer_spec(options: Mapping[str, Any]) -> OptimizerSpec:
     """`{"use": ..., "lr": ..., "arithmetic": "default"|"fused", ...}` as a spec; UsageError without use or lr."""
+    example = 'as in {"use": "sgd", "lr": 0.1, "momentum": 0.9}'
+    if not isinstance(options, Mapping):
+        raise UsageError(f"optimizer: expected a mapping, found {type(options).__name__}", example)
     rest = dict(options)
     for key in ("use", "lr"):
         if key not in rest:
-            raise UsageError(f"the optimizer needs {key!r}", 'as in {"use": "sgd", "lr": 0.1, "momentum": 0.9}')
+            raise UsageError(f"the optimizer needs {key!r}", example)
     use, lr, arithmetic = rest.pop("use"), rest.pop("lr"), rest.pop("arithmetic", "default")
     return OptimizerSpec(use, lr, rest, arithmetic)
 
@@ -211,7 +222,7 @@ def _counted(batches: Batches, microbatches: int | None) -> tuple[int, Any, Iter
     first = next(iterator, None)
     if first is None:
         raise UsageError("there are no batches to train on", "give at least one (input, target) pair")
-    return microbatches, first[0], chain([first], iterator)
+    return microbatches, as_pair(first, 0)[0], chain([first], iterator)
 
 
 class _SampleCounter:
@@ -221,8 +232,8 @@ class _SampleCounter:
         self.count = 0
 
     def over(self, batches: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-        for batch in batches:
-            target = batch[1]
+        for number, batch in enumerate(batches):
+            target = as_pair(batch, number)[1]
             self.count += len(target) if isinstance(target, Tensor) and target.dim() else 1
             yield batch
 

@@ -130,4 +130,4 @@ def _differs(
     texts = [", ".join(map(str, values)) for values in (stated, found)]
     brackets = [f"[{text}]" if key == "staleness" else text for text in texts]
     message = f"expect.{key} states {brackets[0]}, but {expect.stages} stages give {brackets[1]}"
-    report.error("AP504", message, expect.places.get(key), "correct the schedule, or what it expects")
+    report.error("AP504", message, expect.places.get(key), "correct the schedule, or change or remove what it expects")

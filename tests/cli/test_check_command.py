@@ -40,7 +40,7 @@ def test_valid_schedules_follow_the_contract() -> None:
     assert [Path(i["file"]).stem for i in document["instances"]] == list(library())
     for instance in document["instances"]:
         assert list(instance) == ["file", "stages", "period", "speedup", "staleness", "in_flight"]
-        assert list(instance["staleness"]) == ["apply", "max", "forward_backward"]
+        assert list(instance["staleness"]) == ["apply", "max", "forward_backward", "bound"]
         lists = [*instance["staleness"].values(), instance["in_flight"]]
         assert {len(values) for values in lists} == {instance["stages"]}
         assert all(isinstance(value, float) for value in instance["staleness"]["apply"])
@@ -124,7 +124,7 @@ def test_several_files_are_told_one_after_another(folder: Path) -> None:
         "  instance   2 stages, costs F=1 B=2 U=0\n"
         "  streams    main\n"
         "  period     6 per microbatch, 1.00x one stream\n"
-        "  staleness  0 0\n"
+        "  staleness  0 0 as planned, never more than 0 0\n"
         "  slots      1 1\n"
         "  not checked the model (no job given); memory; capture on a GPU\n"
     )
@@ -141,7 +141,7 @@ def test_overrides_change_a_file_and_are_told_by_their_number(folder: Path) -> N
         *("-o", "job.train.batch=none"),
         *("-o", "update.evry=2"),
         *("-o", "streams.main.runs=[F, B"),
-        *("-o", "name="),
+        *("-o", "name=[]"),
         *("--job", "digits"),
     )
     assert outcome == Outcome(
@@ -154,8 +154,7 @@ def test_overrides_change_a_file_and_are_told_by_their_number(folder: Path) -> N
         "<-o #4>:1:6: error[AP101]: YAML syntax: expected ',' or ']', but got '<stream end>'\n"
         "  = <-o #4>:1: while parsing a flow sequence that begins here\n"
         "  = help: is a bracket, a brace or a comma missing before this place?\n"
-        "<-o #5>:1:1: error[AP105]: expected a text, found nothing\n"
-        "  = help: write a value after the colon, or remove the key\n",
+        "<-o #5>:1:1: error[AP105]: expected a text, found an empty list\n",
     )
 
 

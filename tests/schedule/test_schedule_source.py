@@ -205,7 +205,7 @@ def test_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
         (["b.d.e=x=y"], {"a": 1, "b": {"c": [1], "d": {"e": "x=y"}}}),
         (["a.b=1e-3"], {"a": {"b": 0.001}, "b": {"c": [1]}}),
         (["a={x: 1}", "a.y='2'"], {"a": {"x": 1, "y": "2"}, "b": {"c": [1]}}),
-        (["a="], {"a": None, "b": {"c": [1]}}),
+        (["a="], {"b": {"c": [1]}}),
         (["new-key=yes"], {"a": 1, "b": {"c": [1]}, "new-key": "yes"}),
         (["job.x=1", "a=2"], {"a": 2, "b": {"c": [1]}}),
         (["job=digits"], {"a": 1, "b": {"c": [1]}, "job": "digits"}),

@@ -150,6 +150,8 @@ def test_regression_has_no_accuracy() -> None:
         ({"backend": "thread"}, "no back end is called 'thread'"),
         ({"optimizer": {"use": "sgd"}}, "the optimizer needs 'lr'"),
         ({"optimizer": {"lr": 0.1}}, "the optimizer needs 'use'"),
+        ({"optimizer": "adam"}, "optimizer: expected a mapping, found str"),
+        ({"loss": "mse"}, r"loss: expected a function of \(output, target\), found 'mse'"),
         ({"optimizer": {"use": "sdg", "lr": 0.1}}, "no optimizer is called 'sdg'"),
         ({"optimizer": {"use": "sgd", "lr": 0.1, "momentun": 0.9}}, "momentun"),
         ({"schedule": "async-ul"}, "no schedule named 'async-ul'"),
@@ -182,3 +184,16 @@ def test_public_names_are_those_of_the_readme() -> None:
     assert asyncpipe.__all__ == ["Trainer", "__version__", "compile", "load"]
     with pytest.raises(AttributeError, match="no attribute 'trainer_'"):
         _ = asyncpipe.trainer_
+
+
+def test_batches_that_are_no_pairs_are_named() -> None:
+    with pytest.raises(UsageError, match=r"batch 0: expected an \(input, target\) pair, found dict of 2"):
+        Trainer(built("mlp")).fit([{"x": 1, "y": 2}])  # type: ignore[list-item]
+
+
+def test_printing_a_trainer_or_a_report_is_short() -> None:
+    trainer = Trainer(built("mlp"), "async-lu", backend="serial", stages=2)
+    report = trainer.fit(batches(4))
+    assert repr(trainer) == "Trainer(Sequential, async-lu, serial, 2 stages, 4 updates)"
+    assert "losses" not in repr(report)
+    assert dir(asyncpipe) == sorted(asyncpipe.__all__)
