@@ -142,7 +142,9 @@ def _first_ready(todo: Iterable[tuple[int, Action]], clocks: _Clocks) -> tuple[i
             overtaking = overtaking or (stream, action)
         waiting.add(stream)
     if overtaking is None:
-        message = f"deadlock: with {clocks.n} microbatches the last update is short, and a rule with `hi` then waits for itself"
+        message = (
+            f"deadlock: the last update of {clocks.n} microbatches is short, and then a rule with `hi` closes a cycle"
+        )
         raise ScheduleError([Diagnostic("AP201", message, None, "run a multiple of `update.every` microbatches")])
     return overtaking
 
@@ -150,43 +152,41 @@ def _first_ready(todo: Iterable[tuple[int, Action]], clocks: _Clocks) -> tuple[i
 def settle_waits(diagram: Diagram, unrolled: Unrolled) -> Settled:
     """Finds the first iteration that all later ones equal.
 
-    What an iteration knows follows from the iterations that its sources lie in: as many equal ones stay equal. None
-    counts whose sources lie before the first microbatch, where edges vanish.
+    What an iteration knows follows from the iterations that its sources lie in: once more than these are equal, all
+    that follow are. Edges that vanish before the first microbatch cannot feign that: so far back they reach.
     """
-    complete, reach = _reach(diagram, unrolled)
+    reach = _reach(diagram, unrolled)
     lookback = [0] * len(diagram.streams)
     for stream, _ in unrolled.body:
         lookback[stream] += reach + 1
     clocks = _Clocks(diagram, None)
     launches = [clocks.launch(stream, action) for stream, action in unrolled.warmup]
     equal, before = 0, None
-    for k in range(complete + _MAX_ITERATIONS):
+    for k in range(2 * reach + _MAX_ITERATIONS):
         begin = list(clocks.launched)
         oldest = [max(1, count - back) for count, back in zip(begin, lookback, strict=True)]
         launched = [clocks.launch(stream, action) for stream, action in unrolled.iteration(k)]
         launches += launched
         base = unrolled.start + k * unrolled.step
         state = [(clocks.since(begin, oldest, w.action), _shift(w, -base, diagram.every)) for w in launched]
-        equal = equal + 1 if state == before and k > complete else 0
+        equal = equal + 1 if state == before else 0
         before = state
         if equal > reach:
             first, size = len(unrolled.warmup) + (k - equal) * len(launched), len(launched)
             return Settled(k - equal, tuple(launches[:first]), tuple(launches[first : first + size]))
-    raise InternalError(f"the waits of {_MAX_ITERATIONS} iterations did not settle")
+    raise InternalError("the waits of the iterations did not settle")
 
 
-def _reach(diagram: Diagram, unrolled: Unrolled) -> tuple[int, int]:
-    """(the first iteration all of whose sources exist, how many iterations back the oldest of them can lie)."""
-    every, step = diagram.every, unrolled.step
-    far = unrolled.start + 10**9 * step
-    oldest, distance = 0, 0
+def _reach(diagram: Diagram, unrolled: Unrolled) -> int:
+    """How many iterations back the oldest source of a steady action can lie."""
+    far = unrolled.start + 10**9 * unrolled.step
+    distance = 0
     for _, action in unrolled.body:
-        target = action.shifted(far // every if action.op is Op.U else far)
-        for source, _ in diagram.predecessors(target):
-            oldest = min(oldest, (source.index * every if source.op is Op.U else source.index) - far)
-            distance = max(distance, abs(diagram.microbatch(target) - diagram.microbatch(source)))
+        target = action.shifted(far // diagram.every if action.op is Op.U else far)
+        sources = (diagram.microbatch(source) for source, _ in diagram.predecessors(target))
+        distance = max([distance, *(abs(diagram.microbatch(target) - source) for source in sources)])
     span = unrolled.last_microbatch(0) - unrolled.first_microbatch(0)
-    return max(0, -(-(-oldest - unrolled.start) // step)), (distance + span) // step + 1
+    return (distance + span) // unrolled.step + 1
 
 
 def _shift(waiting: Waiting, microbatches: int, every: int) -> Waiting:

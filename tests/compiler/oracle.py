@@ -1,4 +1,4 @@
-"""The schedule language once more, written as plainly as the format's description: edges, streams, and a list scheduler.
+"""The schedule language once more, as plainly as its description has it: edges, streams, and a list scheduler.
 
 It reads the YAML itself, evaluates expressions with Python, and runs n microbatches one instant at a time. Slow, and
 independent of everything that the compiler does.

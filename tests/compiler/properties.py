@@ -40,7 +40,8 @@ def spans(program: Program) -> dict[Action, tuple[int, int, int, int]]:
         if event.ends:
             found[event.action] = (*starts.pop(event.action), event.time, position)
         else:
-            assert event.action not in starts and event.action not in found
+            assert event.action not in starts
+            assert event.action not in found
             starts[event.action] = (event.time, position)
     assert not starts
     return found
@@ -107,8 +108,7 @@ def assert_body_is_minimal(compiled: Compiled) -> None:
     for i, instruction in enumerate(program.body):
         if instruction.kind is Kind.WAIT:
             body = program.body[:i] + program.body[i + 1 :]
-            without = replace(program, body=body)
-            assert uncovered(compiled, without), f"{program.streams[instruction.stream].name} {instruction} is redundant"
+            assert uncovered(compiled, replace(program, body=body)), f"{instruction} is redundant"
 
 
 def assert_body_is_the_same_for_any_length(compiled: Compiled) -> None:
@@ -209,9 +209,10 @@ def assert_staleness_is_as_measured(compiled: Compiled) -> None:
     for s in range(compiled.stages):
         lags = [applied[s, m] for m in period]
         gaps = [between[s, m] for m in period]
-        assert compiled.staleness.apply[s] == Fraction(sum(lags), len(lags)), f"apply of stage {s}"
-        assert compiled.staleness.max[s] == max(lags), f"max of stage {s}"
-        assert compiled.staleness.forward_backward[s] == Fraction(sum(gaps), len(gaps)), f"forward_backward of stage {s}"
+        stated = compiled.staleness
+        assert stated.apply[s] == Fraction(sum(lags), len(lags)), f"apply of stage {s}"
+        assert stated.max[s] == max(lags), f"max of stage {s}"
+        assert stated.forward_backward[s] == Fraction(sum(gaps), len(gaps)), f"forward_backward of stage {s}"
 
 
 def assert_period_is_as_measured(compiled: Compiled) -> None:

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-__all__ = ["Case", "cases"]
+__all__ = ["Case", "cases", "mutants"]
 
 OPS = ["F", "B", "U"]
 SPLIT = ["F", "I", "W", "U"]
+POOLS = [
+    [["F"], ["B", "U"]],
+    [["F"], ["B"], ["U"]],
+    [["F", "B"], ["U"]],
+    [["F", "B", "U"]],
+    [["F", "U"], ["B"]],
+]
+SPLIT_POOLS = [
+    [["F"], ["I", "W", "U"]],
+    [["F"], ["I"], ["W", "U"]],
+    [["F", "I"], ["W", "U"]],
+    [["F"], ["I"], ["W"], ["U"]],
+    [["F", "I", "W", "U"]],
+]
+IN_FLIGHT = ["1", "2", "3", "4", "6", "S", "S - s", "2*(S - s) - 1", "D + 1", "S - s//2", "2*S", "s + 1"]
+DEVICES = [
+    ("1", "0"),
+    ("1", "s * D // S"),
+    ("2", "s % D"),
+    ("2", "s * D // S"),
+    ("3", "s % D"),
+    ("4", "s * D // S"),
+    ("S", "s"),
+    ("2", "(last - s) % D"),
+]
 
 
 @dataclass(frozen=True)
@@ -51,13 +77,7 @@ def _group(draw: st.DrawFn, name: str, runs: list[str], spread: str | None = Non
 @st.composite
 def _pools(draw: st.DrawFn, split: bool) -> list[str]:
     """Groups by op: forward, backward, perhaps with their updates apart."""
-    kinds = [
-        [["F"], ["I", "W", "U"]],
-        [["F"], ["I"], ["W", "U"]],
-        [["F", "I"], ["W", "U"]],
-        [["F"], ["I"], ["W"], ["U"]],
-        [["F", "I", "W", "U"]],
-    ] if split else [[["F"], ["B", "U"]], [["F"], ["B"], ["U"]], [["F", "B"], ["U"]], [["F", "B", "U"]], [["F", "U"], ["B"]]]
+    kinds = SPLIT_POOLS if split else POOLS
     return [draw(_group(f"g{i}", runs)) for i, runs in enumerate(draw(st.sampled_from(kinds)))]
 
 
@@ -85,9 +105,8 @@ def _stage_bodies(draw: st.DrawFn, split: bool) -> list[str]:
     back = [f"{op}[s, m-({delay})]" for op in (["I", "W"] if split else ["B"])]
     update = f"U[s, m-({delay})]"
     forward = "F[s, m]"
-    body = draw(
-        st.sampled_from([[*back, update, forward], [forward, *back, update], [update, forward, *back], [*back, forward, update]])
-    )
+    orders = [[*back, update, forward], [forward, *back, update], [update, forward, *back], [*back, forward, update]]
+    body = draw(st.sampled_from(orders))
     if draw(st.integers(0, 9)) == 0:
         body = draw(st.permutations(body))
     apart = draw(st.booleans())
@@ -148,7 +167,7 @@ def _condition(draw: st.DrawFn, target: str) -> str:
 
 
 @st.composite
-def rules(draw: st.DrawFn, ops: tuple[str, ...]) -> str:
+def _rules(draw: st.DrawFn, ops: tuple[str, ...]) -> str:
     target = draw(st.sampled_from(ops))
     source = draw(st.sampled_from(ops))
     stage = draw(st.sampled_from(["s", "s", "0", "last"]))
@@ -169,7 +188,7 @@ def _known_rules(split: bool) -> list[str]:
 
 
 @st.composite
-def costs(draw: st.DrawFn, ops: tuple[str, ...], stages: int) -> str:
+def _costs(draw: st.DrawFn, ops: tuple[str, ...], stages: int) -> str:
     time = st.sampled_from(["1", "2", "3", "1", "2", "5", "1/2", "3/2", "2/3", "0.5"])
     free = st.sampled_from(["0", "0", "1", "1/3", "2"])
     rare = draw(st.integers(0, 5)) == 0
@@ -179,10 +198,6 @@ def costs(draw: st.DrawFn, ops: tuple[str, ...], stages: int) -> str:
         many = draw(st.lists(one, min_size=stages, max_size=stages)) if draw(st.integers(0, 3)) == 0 else [draw(one)]
         found.append(f"{op}: {_flow(many)}")
     return "{" + ", ".join(found) + "}"
-
-
-IN_FLIGHT = ["1", "2", "3", "4", "6", "S", "S - s", "2*(S - s) - 1", "D + 1", "S - s//2", "2*S", "s + 1"]
-DEVICES = [("1", "0"), ("1", "s * D // S"), ("2", "s % D"), ("2", "s * D // S"), ("3", "s % D"), ("4", "s * D // S"), ("S", "s"), ("2", "(last - s) % D")]
 
 
 @st.composite
@@ -204,10 +219,70 @@ def cases(draw: st.DrawFn, bodies: bool = True) -> Case:
     body = any("body:" in g for g in groups)
     if draw(st.integers(0, 9)) >= (5 if body else 1):
         lines.append(f"in_flight: {draw(st.sampled_from(IN_FLIGHT))}")
-    made = draw(st.lists(st.one_of(rules(ops), rules(ops), st.sampled_from(_known_rules(split))), max_size=3))
+    made = draw(st.lists(st.one_of(_rules(ops), _rules(ops), st.sampled_from(_known_rules(split))), max_size=3))
     if made:
         lines += ["rules:", *(f"  - {rule}" for rule in made)]
     lines.append(f"update: {{every: {every}, write: {draw(st.sampled_from(['ordered', 'racy']))}}}")
     if draw(st.booleans()):
-        lines.append(f"costs: {draw(costs(ops, stages))}")
+        lines.append(f"costs: {draw(_costs(ops, stages))}")
     return Case("\n".join(lines) + "\n", stages, ops, every)
+
+
+@st.composite
+def mutants(draw: st.DrawFn) -> Case:
+    """A schedule with one thing changed: a rule gone or new, an index moved, lines of a body swapped, a count."""
+    case = draw(cases())
+    lines = case.text.splitlines()
+    ways = [_add_rule, _shift_number, _swap_lines, _change_count, _delete_line]
+    changed = draw(draw(st.sampled_from(ways))(lines, case))
+    return replace(case, text="\n".join(changed) + "\n")
+
+
+def _matching(lines: list[str], pattern: str) -> list[int]:
+    return [i for i, line in enumerate(lines) if re.search(pattern, line)]
+
+
+@st.composite
+def _delete_line(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
+    found = _matching(lines, "^  - |^in_flight")
+    gone = draw(st.sampled_from(found)) if found else -1
+    left = [line for i, line in enumerate(lines) if i != gone]
+    return left if _matching(left, "^  - ") else [line for line in left if line != "rules:"]
+
+
+@st.composite
+def _add_rule(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
+    rule = f"  - {draw(_rules(case.ops))}"
+    at = lines.index("rules:") if "rules:" in lines else None
+    return [*lines, "rules:", rule] if at is None else [*lines[: at + 1], rule, *lines[at + 1 :]]
+
+
+@st.composite
+def _shift_number(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
+    found = _matching(lines, r"^  - .*\d|^in_flight.*\d|body:.*\d")
+    if not found:
+        return lines
+    line = draw(st.sampled_from(found))
+    number = draw(st.sampled_from(list(re.finditer(r"\d+", lines[line]))))
+    moved = max(0, int(number[0]) + draw(st.sampled_from([-2, -1, 1, 2, 10])))
+    return [*lines[:line], lines[line][: number.start()] + str(moved) + lines[line][number.end() :], *lines[line + 1 :]]
+
+
+@st.composite
+def _swap_lines(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
+    found = _matching(lines, "body:")
+    if not found:
+        return lines
+    head, body = lines[found[0]].split("body: ")
+    shuffled = draw(st.permutations(re.findall(r'"[^"]*"', body)))
+    return [*lines[: found[0]], f"{head}body: [{', '.join(shuffled)}]}}", *lines[found[0] + 1 :]]
+
+
+@st.composite
+def _change_count(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
+    found = _matching(lines, "count: |every: ")
+    if not found:
+        return lines
+    line = draw(st.sampled_from(found))
+    changed = re.sub(r"(count|every): \d+", rf"\1: {draw(st.integers(1, 5))}", lines[line])
+    return [*lines[:line], changed, *lines[line + 1 :]]

@@ -11,7 +11,7 @@ from tests.compiler.random_schedules import Case, cases
 from tests.compiler.test_random_programs import instance
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(cases())
 def test_plan_has_the_times_of_the_list_scheduler(case: Case) -> None:
     found = instance(case)
@@ -19,13 +19,13 @@ def test_plan_has_the_times_of_the_list_scheduler(case: Case) -> None:
     assert assert_agrees_with_oracle(found, case.text, n) > 0 or n < 60
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases())
 def test_diagram_has_the_edges_of_the_format(case: Case) -> None:
     assert_same_edges(instance(case), case.text, 40)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(cases())
 def test_schedule_text_reads_back_equal(case: Case) -> None:
     found: Schedule = schedule(case.text)

@@ -20,7 +20,7 @@ def instance(case: Case) -> Compiled:
     return found
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(cases(), LENGTHS)
 def test_program_runs_every_action_once_and_in_order(case: Case, n: int) -> None:
     found = instance(case)
@@ -30,7 +30,7 @@ def test_program_runs_every_action_once_and_in_order(case: Case, n: int) -> None
     properties.assert_slots_have_one_owner(found, n)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(cases(), LENGTHS)
 def test_waits_enforce_every_edge(case: Case, n: int) -> None:
     """In short runs, and in runs with some iterations of the body and every length of the last update."""
@@ -42,7 +42,7 @@ def test_waits_enforce_every_edge(case: Case, n: int) -> None:
     properties.assert_every_action_once(found, longer)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases())
 def test_no_wait_of_the_body_is_redundant(case: Case) -> None:
     found = instance(case)
@@ -56,13 +56,13 @@ def test_body_and_size_do_not_depend_on_the_length(case: Case) -> None:
     properties.assert_body_is_the_same_for_any_length(instance(case))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases(), LENGTHS)
 def test_text_of_tables_and_programs_reads_back_equal(case: Case, n: int) -> None:
     properties.assert_text_reads_back(instance(case), n)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases(), LENGTHS)
 def test_table_lists_what_the_program_launches(case: Case, n: int) -> None:
     found = instance(case)
@@ -71,7 +71,7 @@ def test_table_lists_what_the_program_launches(case: Case, n: int) -> None:
         assert list(table.actions(stream)) == [launch.action for launch in program.launches(stream)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases())
 def test_forward_waits_for_an_earlier_backward_of_its_stage(case: Case) -> None:
     """Else nothing bounds how far it runs ahead; a compiled schedule must not be one where only the timing does."""

@@ -10,19 +10,19 @@ from tests.compiler.random_schedules import Case, cases
 from tests.compiler.test_random_programs import instance
 
 
-@settings(max_examples=120)
+@settings(max_examples=50)
 @given(cases())
 def test_staleness_is_what_a_replay_counts(case: Case) -> None:
     properties.assert_staleness_is_as_measured(instance(case))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases())
 def test_period_is_what_a_replay_takes(case: Case) -> None:
     properties.assert_period_is_as_measured(instance(case))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases())
 def test_table_states_the_versions_that_a_replay_reads(case: Case) -> None:
     """In warmup and body; in the cooldown the streams have less to do, and updates may come earlier than planned."""
