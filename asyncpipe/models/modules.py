@@ -80,7 +80,7 @@ def sequential(children: tuple[tuple[str, specs.ModuleSpec], ...]) -> nn.Sequent
 
 def split_layers(model: nn.Sequential) -> tuple[tuple[str, nn.Sequential], ...]:
     """The layers of a model, named; they share the model's modules and together compute what it computes."""
-    layers = group_layers(tuple(model.named_children()), _has_parameters)
+    layers = group_layers(tuple(model._modules.items()), _has_parameters)  # named_children() skips repeats
     return tuple((name, nn.Sequential(OrderedDict(parts))) for name, parts in layers)
 
 

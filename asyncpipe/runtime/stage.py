@@ -63,16 +63,17 @@ class Stage:
         if own.stash is not None:
             own.stash.copy_from(self.arena)
         own.inputs = tuple(self._leaf(tensor) for tensor in _tensors(value))
-        result = own.module(own.inputs[0] if isinstance(value, Tensor) else own.inputs)
-        if self.loss is not None:
-            result = self.loss(result, target)
+        with torch.enable_grad():
+            result = own.module(own.inputs[0] if isinstance(value, Tensor) else own.inputs)
+            if self.loss is not None:
+                result = self.loss(result, target)
         own.outputs = _tensors(result)
         return result
 
     def _leaf(self, tensor: Tensor) -> Tensor:
         """A cut through the graph: the backward of this stage ends here."""
         leaf = tensor.detach()
-        return leaf.requires_grad_(self.number > 0 and leaf.is_floating_point())
+        return leaf.requires_grad_(self.number > 0 and (leaf.is_floating_point() or leaf.is_complex()))
 
     def backward(
         self, slot: int, gradients: Sequence[Tensor | None] | None

@@ -1,4 +1,4 @@
-"""The `threads` back end: one CPU thread per stream, real asynchrony.
+"""The `threads` back end: streams as orders on one thread for each core, real asynchrony.
 
 There is no lock around parameters; autograd and the kernels release the interpreter lock while they compute.
 """
@@ -10,6 +10,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from queue import Empty, SimpleQueue
 
 import torch
 
@@ -25,6 +27,7 @@ Hook = Callable[[int, Action], None]
 """Called with (stream, action) before an action runs: delays, race tests."""
 
 _SWITCH_INTERVAL = 5e-4
+_POLL_SECONDS = 0.5
 
 
 def run_threads(execution: Execution, hook: Hook | None = None, poll: Callable[[], None] | None = None) -> None:
@@ -47,9 +50,10 @@ def run_threads(execution: Execution, hook: Hook | None = None, poll: Callable[[
             failures.append(error)
             dispatcher.stop()
 
-    threads = [threading.Thread(target=work, args=(i,), name=f"asyncpipe-{i}", daemon=True) for i in range(count)]
+    ended: SimpleQueue[None] = SimpleQueue()
+    threads = [_thread(f"asyncpipe-{i}", partial(work, i), ended) for i in range(count)]
     with _short_switch_interval():
-        _start_and_join(threads, dispatcher.stop, poll)
+        _start_and_join(threads, ended, dispatcher.stop, poll)
     if failures:
         raise failures[0]
 
@@ -71,21 +75,42 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _thread(name: str, work: Callable[[], None], ended: SimpleQueue[None]) -> threading.Thread:
+    """A thread that says when it has ended."""
+
+    def target() -> None:
+        try:
+            work()
+        finally:
+            ended.put(None)
+
+    return threading.Thread(target=target, name=name, daemon=True)
+
+
 def _start_and_join(
-    threads: Sequence[threading.Thread], stop: Callable[[], None], poll: Callable[[], None] | None
+    threads: Sequence[threading.Thread],
+    ended: SimpleQueue[None],
+    stop: Callable[[], None],
+    poll: Callable[[], None] | None,
 ) -> None:
-    """Every thread that was started is joined, whatever happens in the calling thread meanwhile."""
+    """Every thread that was started is joined, whatever happens in the calling thread meanwhile.
+
+    An interrupt inside `Thread.join` makes Python 3.11 take a running thread for ended, so we wait for a word from
+    each, and join after. Data that blocks delays the end.
+    """
     try:
         for thread in threads:
             thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.5)
+        waiting = len(threads)
+        while waiting:
+            try:
+                ended.get(timeout=_POLL_SECONDS)
+                waiting -= 1
+            except Empty:
                 if poll is not None:
                     poll()
     finally:
-        if any(thread.is_alive() for thread in threads):
-            stop()
+        stop()
         for thread in threads:
             if thread.ident is not None:
                 thread.join()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -98,26 +98,34 @@ class Trainer:
     def prepare(self, sample: Any) -> Compiled:
         """Cuts the model for a microbatch such as `sample`, compiles, and builds stages; `fit` does it on its own."""
         if self.compiled is not None:
+            refuse_changed_model(self.parts)
             return self.compiled
         assert isinstance(self.schedule, Schedule)
         layers = _layers(self.model)
         cut = cut_stages(self.schedule, self.stages, len(layers), lambda: _layer_costs(layers, sample))
-        self.compiled = compile_schedule(self.schedule, len(cut), self.costs)
+        compiled = compile_schedule(self.schedule, len(cut), self.costs)
         self.cut = [[layers[i] for i in part] for part in cut]
-        self._build(self.compiled)
-        return self.compiled
+        self._build(compiled)
+        self.compiled = compiled
+        return compiled
 
     def _build(self, compiled: Compiled) -> None:
         if not self.model.training:
             self.model.train()
         stash = compiled.schedule.weights.backward == "same"
         refuse_tied_stages(self.cut)
+        self.parts, self.optimizers = [], []
         for number, part in enumerate(self.cut):
             loss = self.loss if number == compiled.stages - 1 else None
             module = nn.Sequential(*(child for _, layer in part for child in layer))
             stage = Stage(number, module, compiled.slots[number], stash, loss)
             self.parts.append(stage)
             self.optimizers.append(make_optimizer(self.spec, stage.arena))
+        if compiled.schedule.update.write == "racy" and not all(o.concurrent for o in self.optimizers):
+            raise UsageError(
+                f"optimizer {self.spec.use} takes one step at a time, and `write: racy` takes several at once",
+                "use sgd, adam, adamw or nadam, or `write: ordered`",
+            )
         self.staleness = StalenessRecord(compiled.stages)
 
     def fit(
@@ -197,6 +205,19 @@ def refuse_tied_stages(cut: list[list[Layer]]) -> None:
                     )
 
 
+def refuse_changed_model(parts: list[Stage]) -> None:
+    """The slots share the weights that the model had at its first `fit`; other ones would not be trained."""
+    for stage in parts:
+        known = zip(stage.arena.names, stage.arena.views, stage.trainable, strict=True)
+        found = dict(stage.module.named_parameters(remove_duplicate=False))
+        for name, view, trainable in known:
+            if found[name].data_ptr() != view.data_ptr() or found[name].requires_grad != trainable:
+                raise UsageError(
+                    f"parameter {name} of stage {stage.number} was replaced, frozen or thawed since the first fit",
+                    "make a new Trainer for the changed model",
+                )
+
+
 def _layers(model: nn.Module) -> tuple[Layer, ...]:
     """The layers of nn.Sequential; a subclass may do more than call its children, and so is one layer."""
     if type(model) is not nn.Sequential:
@@ -213,9 +234,11 @@ def _layer_costs(layers: tuple[Layer, ...], sample: Any) -> tuple[LayerCost, ...
 def _counted(batches: Batches, microbatches: int | None) -> tuple[int, Any, Iterator[tuple[Any, Any]]]:
     """(how many, the first input, all of them as an iterator)."""
     if microbatches is None:
-        if not isinstance(batches, Sized):
+        try:
+            microbatches = len(batches)  # type: ignore[arg-type]
+        except TypeError:  # also a DataLoader over an iterable data set
             batches = list(batches)
-        microbatches = len(batches)
+            microbatches = len(batches)
     if microbatches < 1:
         raise UsageError("there are no batches to train on", "give at least one (input, target) pair")
     iterator = iter(batches)

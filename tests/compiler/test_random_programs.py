@@ -50,7 +50,7 @@ def test_no_wait_of_the_body_is_redundant(case: Case) -> None:
     properties.assert_body_is_minimal(found)
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(cases())
 def test_body_and_size_do_not_depend_on_the_length(case: Case) -> None:
     properties.assert_body_is_the_same_for_any_length(instance(case))

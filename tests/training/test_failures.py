@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from asyncpipe import Trainer
 from asyncpipe.errors import NumericalError, UsageError, UserCodeError
+from asyncpipe.ir import Action
 from asyncpipe.runtime.execution import Execution
 from tests.networks import batches, built
 
@@ -127,3 +130,23 @@ def test_a_value_that_is_no_tensor_between_stages_is_named() -> None:
     deeper = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Dictionary(), nn.Linear(16, 10))
     with pytest.raises(UserCodeError, match="raised"):
         Trainer(deeper, "sgd", backend="serial").fit(batches(2))
+
+
+@pytest.mark.parametrize("schedule", ["sgd", "async-lu"])
+def test_after_a_real_interrupt_nothing_trains_any_more(schedule: str) -> None:
+    """Python 3.11 takes a thread for ended when an interrupt hits its join: it must not go on behind our back."""
+    seen = [0]
+
+    def interrupt(stream: int, action: Action) -> None:
+        seen[0] += 1
+        if seen[0] == 40:
+            _thread.interrupt_main()
+
+    model = built("mlp")
+    trainer = Trainer(model, schedule, backend="threads", stages=2, hook=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit((batches(1)[0] for _ in range(10**6)), 10**6)
+    ran = seen[0]
+    time.sleep(0.1)
+    assert seen[0] == ran
+    assert threading.active_count() == 1

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 import asyncpipe
 from asyncpipe import Trainer
 from asyncpipe.errors import ScheduleError, UsageError
-from tests.networks import batches, built
+from tests.networks import assert_same_state, batches, built, plain_loop
 
 
 def test_the_readme_example_trains() -> None:
@@ -197,3 +197,65 @@ def test_printing_a_trainer_or_a_report_is_short() -> None:
     assert repr(trainer) == "Trainer(Sequential, async-lu, serial, 2 stages, 4 updates)"
     assert "losses" not in repr(report)
     assert dir(asyncpipe) == sorted(asyncpipe.__all__)
+
+
+def test_a_module_used_twice_is_applied_twice() -> None:
+    def model() -> nn.Sequential:
+        torch.manual_seed(1)
+        act = nn.Tanh()
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), act, nn.Linear(9, 9), act, nn.Linear(9, 10))
+
+    rows, ours, reference = batches(5), model(), model()
+    Trainer(ours, "sgd", optimizer={"use": "sgd", "lr": 0.1}, backend="serial", stages=3).fit(rows)
+    plain_loop(reference, rows, lambda p: torch.optim.SGD(p, lr=0.1))
+    assert_same_state(ours, reference)
+
+
+def test_complex_values_between_stages_carry_gradients() -> None:
+    class Fourier(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.fft(x)  # type: ignore[no-any-return]
+
+    class Real(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(8, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(x.real)  # type: ignore[no-any-return]
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Fourier(), Real())
+    before = model[1].weight.detach().clone()  # type: ignore[operator]
+    Trainer(model, "sgd", backend="serial", stages=2).fit(batches(3))
+    assert not torch.equal(model[1].weight, before)  # type: ignore[arg-type]
+
+
+def test_a_model_that_changed_since_the_first_fit_is_refused() -> None:
+    model = built("mlp")
+    trainer = Trainer(model, "async-lu", backend="serial", stages=2)
+    trainer.fit(batches(3))
+    next(model.parameters()).requires_grad_(False)
+    with pytest.raises(UsageError, match="was replaced, frozen or thawed since the first fit"):
+        trainer.fit(batches(3))
+
+
+def test_racy_writes_need_an_optimizer_that_may_run_twice_at_once() -> None:
+    with pytest.raises(UsageError, match=r"optimizer torch\.optim\.Adagrad takes one step at a time"):
+        Trainer(built("mlp"), "hogwild", optimizer={"use": "torch.optim.Adagrad", "lr": 0.1}).fit(batches(3))
+
+
+def test_an_iterable_loader_without_a_length_is_read() -> None:
+    class Endless(torch.utils.data.IterableDataset[Tensor]):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            return iter([(x[0], y[0]) for x, y in batches(6)])
+
+    loader = torch.utils.data.DataLoader(Endless(), batch_size=2)
+    assert Trainer(built("mlp"), "async-lu", backend="threads").fit(loader).microbatches == 3
+
+
+def test_no_grad_around_fit_does_not_stop_training() -> None:
+    model = built("mlp")
+    before = [p.detach().clone() for p in model.parameters()]
+    with torch.no_grad():
+        Trainer(model, "sgd", backend="serial").fit(batches(2))
+    assert not any(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
