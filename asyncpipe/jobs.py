@@ -93,11 +93,11 @@ class _UserCode:
         path = (self.folder / file).resolve()
         if path not in [Path(name).resolve() for name in self.allow]:
             raise _not_allowed(component, os.path.relpath(path))
-        specification = importlib.util.spec_from_file_location(path.stem, path)
+        specification = importlib.util.spec_from_file_location(f"asyncpipe_job_{path.stem}", path)
         if specification is None or specification.loader is None or not path.exists():
             raise UsageError(f"{component.where}: no file {path}")
         module = importlib.util.module_from_spec(specification)
-        sys.modules[path.stem] = module
+        sys.modules[f"asyncpipe_job_{path.stem}"] = module  # under its own stem it could hide another module
         try:
             specification.loader.exec_module(module)
         except Exception as error:
