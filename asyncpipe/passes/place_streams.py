@@ -231,8 +231,10 @@ def _check_bodies(group: StreamGroup, streams: list[Stream], report: Report) -> 
 
 
 def _assign(group: StreamGroup, op: Op, first: int, made: list[Stream], stage: int, every: int) -> Callable[[int], int]:
-    """Microbatch m on stream m % n, an update where its last microbatch is, update-only groups g % n; bodies: m is the
-    iteration."""
+    """Microbatch m on stream m % n, an update where its last microbatch is, update-only groups g % n.
+
+    A body goes round by iterations: there m is the iteration that names the action.
+    """
     if group.per:
         number = first + next((i for i, stream in enumerate(made) if stage in stream.stages), 0)
         return lambda index: number

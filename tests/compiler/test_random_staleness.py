@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from fractions import Fraction
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from asyncpipe.ir import Op, parse_table
+from asyncpipe.runtime.staleness import steady_microbatches
 from tests.compiler import properties
 from tests.compiler.random_schedules import Case, cases
 from tests.compiler.test_random_programs import instance
@@ -37,3 +41,17 @@ def test_table_states_the_versions_that_a_replay_reads(case: Case) -> None:
         for cell in stream.body:
             if cell.reads is not None:
                 assert update + cell.reads == read[table.absolute(cell.action, 0)], cell
+
+
+@settings(max_examples=50)
+@given(cases(), st.integers(0, 20))
+def test_run_of_any_length_counts_the_same_before_its_cooldown(case: Case, more: int) -> None:
+    """What a training averages, and compares with the compiler's statement."""
+    found = instance(case)
+    program = found.program(properties.long_enough(found, 2) + more)
+    applied, between = properties.measured(program)
+    for s in range(found.stages):
+        steady = steady_microbatches(program, s)
+        assume(steady)
+        for counts, stated in ((applied, found.staleness.apply), (between, found.staleness.forward_backward)):
+            assert Fraction(sum(counts[s, m] for m in steady), len(steady)) == stated[s]
