@@ -9,21 +9,26 @@ from itertools import islice
 from math import lcm
 
 from asyncpipe.analysis.staleness import Staleness, Versions, staleness
-from asyncpipe.errors import ScheduleError
+from asyncpipe.errors import Report, ScheduleError
 from asyncpipe.ir import Action, Op, Program, ProgramStream, Table
 from asyncpipe.passes.assign_slots import assign_slots, with_slot_edges
+from asyncpipe.passes.assign_versions import assign_versions, with_version_edges
 from asyncpipe.passes.diagram import Diagram
 from asyncpipe.passes.expand import expand
 from asyncpipe.passes.issue import issue
 from asyncpipe.passes.lower_to_streams import Lowered, Settled, lower_to_streams, settle_waits
-from asyncpipe.passes.order import Plan, Stuck, order_streams
+from asyncpipe.passes.meaning import meaning
+from asyncpipe.passes.names import span_of
+from asyncpipe.passes.order import Stuck, order_streams
+from asyncpipe.passes.place_streams import with_ratio
+from asyncpipe.passes.plan import Plan, with_assignment
 from asyncpipe.passes.tabulate import tabulate
 from asyncpipe.passes.unroll import Unrolled, unroll
 from asyncpipe.schedule import Costs, Schedule
 from asyncpipe.schedule.expression import names
-from asyncpipe.schedule.source import Report
 from asyncpipe.verify.asynchrony import check_expectations, check_forward_is_bounded, explain_no_steady_state
 from asyncpipe.verify.costs import check_costs, check_time_passes
+from asyncpipe.verify.meaning import check_copies, check_meaning
 from asyncpipe.verify.order import explain_deadlock
 
 __all__ = ["DEFAULT_STAGES", "Compiled", "compile_instance", "compile_schedule", "stage_count"]
@@ -54,11 +59,12 @@ class Compiled:
     diagram: Diagram
     plan: Plan
     slots: tuple[int, ...]
+    versions: tuple[int, ...]
     unrolled: Unrolled
 
     @cached_property
     def staleness(self) -> Staleness:
-        return staleness(self.diagram, self.plan)
+        return staleness(self.diagram, self.plan, self.schedule.weights)
 
     @property
     def period(self) -> Fraction:
@@ -76,29 +82,24 @@ class Compiled:
         """L2 for a run of `microbatches`, or endless; its size does not depend on the number."""
         lowered = self.lowered(microbatches)
         warmup, body, cooldown = issue(lowered, self.unrolled.step, self.diagram.every)
-        update = self.schedule.update
-        streams = tuple(
-            ProgramStream(s.name, s.device, self.schedule.streams[s.group].runs) for s in self.diagram.streams
-        )
         return Program(
-            self.schedule.name,
-            self.stages,
-            self.diagram.every,
-            lowered.start,
-            self.unrolled.step,
-            lowered.iterations,
-            microbatches,
-            self.slots,
-            self.diagram.place,
-            streams,
-            warmup,
-            body,
-            cooldown,
-            update.write,
-            update.reduce,
-            self.schedule.weights.backward,
-            self.ticks.unit,
-            self.ticks.costs,
+            schedule=self.schedule.name,
+            stages=self.stages,
+            every=self.diagram.every,
+            start=lowered.start,
+            step=self.unrolled.step,
+            iterations=lowered.iterations,
+            microbatches=microbatches,
+            slots=self.slots,
+            place=self.diagram.place,
+            streams=tuple(ProgramStream(s.name, s.device, s.runs, s.priority, s.sms) for s in self.diagram.streams),
+            warmup=warmup,
+            body=body,
+            cooldown=cooldown,
+            versions=self.versions,
+            unit=self.ticks.unit,
+            costs={op: self.ticks.costs[op] for op in Op if any(op is own for own, _ in self.diagram.ops)},
+            **meaning(self.schedule, self.diagram),
         )
 
     def sample_program(self) -> Program:
@@ -109,7 +110,7 @@ class Compiled:
         """L1 for a run of `microbatches`, or endless."""
         lowered = self.lowered(microbatches)
         step = self.unrolled.step
-        versions = [Versions(self.diagram, self.plan, s) for s in range(self.stages)]
+        versions = [Versions(self.diagram, self.plan, s, self.schedule.weights) for s in range(self.stages)]
 
         def reads(action: Action) -> int:
             return versions[action.stage].read_by(action)
@@ -132,10 +133,13 @@ def compile_instance(schedule: Schedule, stages: int, costs: Costs, report: Repo
     """The schedule for `stages` stages and these costs; None with the findings in the report."""
     if not check_costs(schedule, stages, costs, report):
         return None
-    ticks = _ticks(costs, stages)
+    schedule = replace(schedule, streams=with_ratio(schedule, stages, costs.of))
+    meaningful = check_meaning(schedule, stages, report)
+    ticks = _ticks(schedule, costs, stages)
     diagram = expand(schedule, stages, report)
-    if diagram is None or not check_time_passes(schedule, diagram, ticks.of, report):
+    if diagram is None or not meaningful or not check_time_passes(schedule, diagram, ticks.of, report):
         return None
+    check_copies(schedule, diagram, report)
     plan = order_streams(diagram, ticks.of)
     if isinstance(plan, Stuck):
         if plan.reason == "deadlock":
@@ -143,12 +147,14 @@ def compile_instance(schedule: Schedule, stages: int, costs: Costs, report: Repo
         else:
             explain_no_steady_state(schedule, plan, report)
         return None
+    diagram = with_assignment(diagram, plan)
     check_forward_is_bounded(schedule, diagram, plan, report)
     if report.has_errors:
         return None
     slots = assign_slots(diagram, plan)
-    guarded = with_slot_edges(diagram, slots)
-    compiled = Compiled(schedule, stages, ticks, guarded, plan, slots, unroll(guarded, plan))
+    versions = assign_versions(diagram, plan, schedule.weights)
+    guarded = with_version_edges(with_slot_edges(diagram, slots), versions, schedule.weights)
+    compiled = Compiled(schedule, stages, ticks, guarded, plan, slots, versions, unroll(guarded, plan))
     return compiled if _short_updates_end(compiled, report) else None
 
 
@@ -188,7 +194,13 @@ def check_expect(schedule: Schedule, report: Report) -> None:
         check_expectations(schedule, compiled.staleness, compiled.period, report)
 
 
-def _ticks(costs: Costs, stages: int) -> Ticks:
+def _ticks(schedule: Schedule, costs: Costs, stages: int) -> Ticks:
+    """Integer costs; a recompute that no stream runs is part of the backward."""
     exact = {op: tuple(costs.of(op, s) for s in range(stages)) for op in Op}
+    if schedule.recompute.mode == "full" and Op.R not in schedule.ops:
+        env = {"S": stages, "last": stages - 1, "D": 1}
+        span = span_of(schedule.recompute.stages, env, "recompute", None, Report())
+        for op in (Op.B, Op.I):
+            exact[op] = tuple(t + exact[Op.R][s] if s in span else t for s, t in enumerate(exact[op]))
     scale = lcm(*(time.denominator for times in exact.values() for time in times))
     return Ticks(Fraction(1, scale), {op: tuple(int(t * scale) for t in times) for op, times in exact.items()})

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "AsyncpipeError",
@@ -27,6 +27,7 @@ __all__ = [
     "MachineError",
     "NumericalError",
     "Position",
+    "Report",
     "ScheduleError",
     "UsageError",
     "UserCodeError",
@@ -71,6 +72,27 @@ class Diagnostic:
     @property
     def is_error(self) -> bool:
         return self.severity == "error"
+
+
+@dataclass
+class Report:
+    """Collects diagnostics, so that one check can tell all that is wrong at once."""
+
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    _known: set[Diagnostic] = field(default_factory=set)
+
+    def error(self, code: str, message: str, where: Position | None, hint: str = "", **more: Any) -> None:
+        self.add(Diagnostic(code, message, where, hint, **more))
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Adds a finding once: several stages, or the instance of `expect`, may find the same."""
+        if diagnostic not in self._known:
+            self._known.add(diagnostic)
+            self.diagnostics.append(diagnostic)
+
+    @property
+    def has_errors(self) -> bool:
+        return any(d.is_error for d in self.diagnostics)
 
 
 class AsyncpipeError(Exception):

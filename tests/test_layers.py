@@ -20,22 +20,26 @@ ALLOWED = {
     "errors": set[str](),
     "kernels": set[str](),
     "ir": {"errors"},
-    "schedule": {"errors", "ir"},
-    "passes": {"errors", "schedule", "ir"},
+    "tables": {"errors", "ir"},
+    "schedule": {"errors", "ir", "tables"},
+    "codes": {"errors"},
+    "passes": {"errors", "schedule", "ir", "tables"},
     "analysis": {"errors", "schedule", "ir", "passes"},
     "verify": {"errors", "schedule", "ir", "passes", "analysis"},
     "compiler": {"errors", "schedule", "ir", "passes", "analysis", "verify"},
-    "pictures": {"ir"},
+    "exchange": {"errors", "schedule", "ir", "tables", "passes", "analysis", "compiler"},
+    "pictures": {"errors", "ir"},
     "api": {"schedule", "ir", "compiler"},
     "staging": {"errors", "schedule"},
     "runtime": {"errors", "ir", "kernels"},
     "models": {"errors"},
     "data": {"errors"},
     "jobs": {"errors", "schedule", "runtime", "models", "data"},
-    "training": {"errors", "schedule", "compiler", "staging", "runtime", "models", "data", "jobs"},
+    "training": {"errors", "schedule", "compiler", "verify", "staging", "runtime", "models", "data", "jobs"},
     "tools": {"asyncpipe", "errors", "schedule", "ir", "analysis", "compiler", "runtime", "kernels"}
     | {"models", "data", "jobs", "training"},
-    "cli": {"asyncpipe", "errors", "schedule", "ir", "passes", "analysis", "compiler", "staging", "pictures"}
+    "cli": {"asyncpipe", "codes", "errors", "schedule", "ir", "tables", "passes", "analysis", "verify", "compiler"}
+    | {"exchange", "staging", "pictures"}
     | {"runtime", "models", "data", "jobs", "training", "tools"},
     "__main__": {"cli"},
     "asyncpipe": {"api", "schedule", "training"},   # asyncpipe/__init__.py
@@ -43,12 +47,15 @@ ALLOWED = {
 
 WITHOUT_TORCH = [
     "errors",
+    "codes",
+    "tables",
     "schedule",
     "ir",
     "passes",
     "verify",
     "analysis",
     "compiler",
+    "exchange",
     "pictures",
     "api",
     "staging",

@@ -11,7 +11,8 @@ from fractions import Fraction
 
 from asyncpipe.ir import Action, Op
 from asyncpipe.passes.diagram import Diagram
-from asyncpipe.passes.order import Moment, Plan
+from asyncpipe.passes.plan import Moment, Plan
+from asyncpipe.schedule import Weights
 
 __all__ = ["Staleness", "Versions", "staleness"]
 
@@ -31,37 +32,52 @@ class Staleness:
 class Versions:
     """How many updates of a stage the planned timing has applied at any moment."""
 
-    def __init__(self, diagram: Diagram, plan: Plan, stage: int) -> None:
+    def __init__(self, diagram: Diagram, plan: Plan, stage: int, weights: Weights) -> None:
         self.every = diagram.every
         self.plan = plan
         self.stage = stage
+        self.weights = weights
         self.begin = plan.times[Action(0, Op.F, plan.start)][0]
-        updates = (action for action in plan.times if action.op is Op.U and action.stage == stage)
-        self.ends = sorted(plan.ends(update, self.every) for update in updates)
+        own = plan.updates[stage]
+        self.ends = sorted(plan.ends(update, self.every) for update in own)
+        sent = (Action(stage, Op.SEND_U, update.index) for update in own)
+        landed = (send if send in plan.times else update for send, update in zip(sent, own, strict=True))
+        self.landings = sorted(plan.ends(action, self.every) for action in landed)
+        """When each update shows on the device of the forward."""
+        exists = diagram.exists.get((Op.U, stage))
+        updates = range(plan.start // self.every, (plan.start + plan.microbatches) // self.every)
+        self.in_period = len([g for g in updates if exists is None or exists(g)])
 
     def read_by(self, action: Action) -> int:
-        """The version that an action reads when it starts."""
-        return self._before(self.plan.starts(action, self.every))
+        """The version that an action reads: at its start the latest, unless `weights` says another one."""
+        if action.op is Op.F:
+            if self.weights.forward == "lag":
+                return max(0, action.index // self.every - self.weights.lag)
+            return self._before(self.plan.starts(action, self.every), self.landings)
+        if self.weights.backward == "same":
+            return self.read_by(action._replace(op=Op.F))
+        return self._before(self.plan.starts(action, self.every), self.ends)
 
     def applied_to(self, update: int) -> int:
         """The version that an update finds when it is applied; simultaneous updates count in ascending order."""
-        return self._before(self.plan.ends(Action(self.stage, Op.U, update), self.every))
+        return self._before(self.plan.ends(Action(self.stage, Op.U, update), self.every), self.ends)
 
-    def _before(self, moment: Moment) -> int:
+    def _before(self, moment: Moment, ends: list[Moment]) -> int:
         """The updates applied before a moment; those of whole periods are counted at once."""
         plan = self.plan
         rounds = max(0, (moment[0] - self.begin) // plan.period)
-        recorded = bisect_left(self.ends, plan.earlier(moment, rounds, self.every))
-        return recorded + rounds * (plan.microbatches // self.every)
+        recorded = bisect_left(ends, plan.earlier(moment, rounds, self.every))
+        return recorded + rounds * self.in_period
 
 
-def staleness(diagram: Diagram, plan: Plan) -> Staleness:
-    """The staleness of every stage over one steady period."""
+def staleness(diagram: Diagram, plan: Plan, weights: Weights) -> Staleness:
+    """The staleness of every stage over one steady period, of the microbatches that update it."""
     apply, most, between = [], [], []
     far = plan.start + _FAR * plan.microbatches
-    period = range(far, far + plan.microbatches)
     for stage in range(diagram.stages):
-        versions = Versions(diagram, plan, stage)
+        versions = Versions(diagram, plan, stage, weights)
+        steady = range(far, far + plan.microbatches)
+        period = [m for m in steady if diagram.is_action(Action(stage, Op.U, m // diagram.every))]
         reads = [versions.read_by(Action(stage, Op.F, m)) for m in period]
         back = diagram.backward_op(stage)
         lags = [versions.applied_to(m // diagram.every) - read for m, read in zip(period, reads, strict=True)]

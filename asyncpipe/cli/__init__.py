@@ -15,8 +15,17 @@ _COMMANDS = {
     "run": "Train a job under a schedule.",
     "check": "Compile and verify schedules, and say what they do.",
     "show": "Draw a schedule, or print one of its levels.",
+    "simulate": "Predict times, staleness and memory, with delays if you like.",
     "schedules": "List the built-in schedules and jobs.",
+    "new": "Begin a schedule of your own from another one.",
+    "diff": "Say what differs between two schedules.",
+    "explain": "Explain the code of a diagnostic.",
+    "import": "Read a table of another program into a schedule.",
+    "export": "Write a schedule as a table for another program.",
+    "schema": "Print the JSON Schema of a format, for editors.",
 }
+_MODULES = {"import": "import_"}
+"""Where the name of a command cannot be the name of its module."""
 
 
 class _Lazy(click.Group):
@@ -28,7 +37,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"asyncpipe.cli.{cmd_name}").command
+        command: click.Command = import_module(f"asyncpipe.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

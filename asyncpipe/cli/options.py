@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
+from itertools import groupby
 from typing import Any, TypeVar
 
 import click
@@ -11,9 +12,20 @@ import click
 from asyncpipe.errors import UsageError
 from asyncpipe.ir import Op
 from asyncpipe.schedule import Costs
-from asyncpipe.schedule.kinds import fraction
 
-__all__ = ["costs_text", "counted", "instance_options", "json_option", "override_option", "parse_costs"]
+__all__ = [
+    "compact",
+    "costs_text",
+    "counted",
+    "instance_options",
+    "json_option",
+    "number",
+    "override_option",
+    "parse_costs",
+    "several",
+]
+
+_MOST_VALUES = 16
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,16 +40,36 @@ def _costs(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 
 
 def parse_costs(text: str) -> Costs:
-    """`F=1,B=2,U=0` as costs; UsageError for anything else."""
-    values: dict[Op, tuple[Fraction, ...]] = {}
-    for part in text.split(","):
-        name, _, number = part.partition("=")
-        cost = fraction(number.strip())
-        if name.strip() not in Op.__members__ or cost is None or cost < 0:
-            message = f"--costs {text!r}: expected an op and a number of at least 0, found {part!r}"
-            raise UsageError(message, "as in --costs F=1,B=2,U=0; the ops are F, B, I, W, U")
-        values[Op(name.strip())] = (cost,)
-    return Costs(tuple(sorted(values.items())))
+    """`F=1,B=2,U=0`, or a measured profile, as costs; UsageError for anything else, a distribution too."""
+    from asyncpipe.cli.timing_options import parse_cost_model
+
+    model = parse_cost_model(text)
+    if model.noise:
+        op, distribution = next(iter(model.noise.items()))
+        hint = "only `asyncpipe simulate` draws from distributions"
+        raise UsageError(f"--costs {text!r}: expected a number for {op}, found {distribution}", hint)
+    return model.costs
+
+
+def number(value: Fraction | float | int) -> str:
+    """Exactly where that is short, `33/8`, else six digits."""
+    exact = Fraction(value)
+    return str(exact) if exact.denominator <= 64 and not isinstance(value, float) else f"{float(value):.6g}"
+
+
+def compact(values: Sequence[Fraction | float | int]) -> str:
+    """`2 2 1 0`; more than sixteen values as runs, `300 x 2, 724 x 1`, or as their bounds where that is long too."""
+    if len(values) <= _MOST_VALUES:
+        return " ".join(map(number, values))
+    runs = [(value, sum(1 for _ in same)) for value, same in groupby(values)]
+    if len(runs) <= _MOST_VALUES:
+        return ", ".join(f"{count} x {number(value)}" for value, count in runs)
+    return f"{len(values)} values from {number(min(values))} to {number(max(values))}"
+
+
+def several(names: Sequence[str], most: int = 6) -> str:
+    """`a, b, c`; of more than a few the first and the last."""
+    return ", ".join(names) if len(names) <= most else f"{names[0]} .. {names[-1]} ({len(names)})"
 
 
 def counted(number: int, noun: str, several: str = "") -> str:
@@ -45,18 +77,19 @@ def counted(number: int, noun: str, several: str = "") -> str:
     return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
-def costs_text(costs: Costs, ops: frozenset[Op]) -> str:
+def costs_text(costs: Costs, ops: Collection[Op]) -> str:
     """The costs of the ops that a schedule runs, `F=1 B=2 U=0`."""
-    overridden = dict(costs.values)
-    parts = []
+    shown = []
     for op in (op for op in Op if op in ops):
-        times = overridden.get(op, (costs.of(op, 0),))
-        parts.append(f"{op}={','.join(map(str, times))}")
-    return " ".join(parts)
+        key = "SEND" if op.is_transfer else op.value
+        times = dict(costs.values).get(key) or (costs.of(op, 0),)
+        listed = len(times) <= _MOST_VALUES
+        shown.append(f"{key}={','.join(map(number, times)) if listed else compact(times)}")
+    return " ".join(dict.fromkeys(shown))
 
 
 def instance_options(command: Command) -> Command:
     """--stages, --microbatches and --costs: the instance that is compiled."""
-    command = click.option("--costs", callback=_costs, metavar="F=1,B=2,U=0", help="Time of each op.")(command)
+    command = click.option("--costs", callback=_costs, metavar="F=1,B=2|FILE.json", help="Time of each op.")(command)
     command = click.option("--microbatches", type=click.IntRange(1, 10**9), help="How many microbatches.")(command)
     return click.option("--stages", type=click.IntRange(1, 4096), help="How many stages.")(command)

@@ -14,6 +14,7 @@ from asyncpipe.errors import ScheduleError, UsageError
 from asyncpipe.schedule import Schedule, read_schedule
 from asyncpipe.schedule.job import JobSpec, read_job
 from asyncpipe.schedule.source import Report
+from asyncpipe.verify.trainable import untrainable
 
 __all__ = ["command"]
 
@@ -71,6 +72,8 @@ def _read(schedule: str, job: str | None, stages: int | None, overrides: Sequenc
     spec = read_job(source, report, overrides)
     if loaded is not None and spec is not None and not report.has_errors:
         check_expect(loaded, report)
+        for diagnostic in untrainable(loaded):
+            report.add(diagnostic)
         count, _ = instance_stages(loaded, stages, spec, report)
         if count is not None:
             compile_instance(loaded, count, loaded.costs, report)

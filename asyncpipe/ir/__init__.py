@@ -1,12 +1,14 @@
 """The two compiled levels as data: L1 tables of actions, and L2 stream programs. The package's only door."""
 
-from asyncpipe.ir.action import Action, Op, parse_action, parse_relative, relative_text
+from asyncpipe.ir.action import AUTHORED, TRANSFERS, Action, Op, parse_action, parse_relative, relative_text
 from asyncpipe.ir.parser import parse_program, parse_table
 from asyncpipe.ir.program import Instruction, Kind, Launch, Program, ProgramStream
 from asyncpipe.ir.replay import Event, replay
 from asyncpipe.ir.table import Cell, Table, TableStream
 
 __all__ = [
+    "AUTHORED",
+    "TRANSFERS",
     "Action",
     "Cell",
     "Event",

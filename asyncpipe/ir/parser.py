@@ -14,6 +14,8 @@ __all__ = ["parse_program", "parse_table"]
 
 _HEADER = re.compile(r"stages (\d+) every (\d+) start (\d+) step (\d+) iterations (\S+) microbatches (\S+)")
 
+_STREAM = r"stream (\S+) device (\d+)(?: priority (-?\d+) sms (\d+))? runs ([A-Z_ ]*)"
+
 
 class _Lines:
     def __init__(self, text: str) -> None:
@@ -85,20 +87,51 @@ def parse_program(text: str) -> Program:
     lines = _Lines(text)
     values = _header(lines, "program")
     values["place"] = tuple(map(int, lines.next(r"place ([\d ]*)")[1].split()))
-    names = ("write", "reduce", "backward_weights")
-    values |= zip(names, lines.next(r"update (\S+) (\S+) (\S+)").groups(), strict=True)
+    values |= _meaning(lines)
     unit, costs = lines.next(r"costs unit (\S+) ?(.*)").groups()
     values["unit"] = Fraction(unit)
-    values["costs"] = {Op(op): tuple(map(int, times.split())) for op, times in re.findall(r"([FBIWU]) ([\d ]+)", costs)}
+    found = re.findall(r"([A-Z][A-Z_]*) ([\d ]+)", costs)
+    values["costs"] = {Op(op): tuple(map(int, times.split())) for op, times in found}
     streams = []
     while lines.starts("stream"):
-        name, device, runs = lines.next(r"stream (\S+) device (\d+) runs ([FBIWU ]+)").groups()
-        streams.append(ProgramStream(name, int(device), tuple(Op(op) for op in runs.split())))
+        name, device, *settings, runs = lines.next(_STREAM).groups()
+        ops = tuple(Op(op) for op in runs.split())
+        streams.append(ProgramStream(name, int(device), ops, *(int(setting or 0) for setting in settings)))
     numbers = {stream.name: i for i, stream in enumerate(streams)}
     for phase in ("warmup", "body", "cooldown"):
         lines.next(phase)
         values[phase] = tuple(_instructions(lines, numbers, relative=phase == "body"))
     return Program(streams=tuple(streams), **values)
+
+
+def _meaning(lines: _Lines) -> dict[str, Any]:
+    """What an action means: update, weights, gradient, recompute, aux, replicas and versions, a line for each."""
+    words = {
+        key: lines.next(rf"{key}( .*)?").group(0).split()[1:]
+        for key in ("update", "weights", "gradient", "recompute", "aux", "replicas", "versions")
+    }
+    try:
+        write, reduce, owner, scope, commit = words["update"]
+        forward, backward = words["weights"]
+        return {
+            "write": write,
+            "reduce": reduce,
+            "owner": owner,
+            "scope": scope,
+            "commit": int(commit),
+            "forward_weights": forward,
+            "backward_weights": backward,
+            "gradient": tuple(words["gradient"]),
+            "recompute": words["recompute"][0],
+            "recomputed": tuple(map(int, words["recompute"][1:])),
+            "aux": words["aux"][0],
+            "local": tuple(map(int, words["aux"][1:])),
+            "replicas": int(words["replicas"][0]),
+            "sync": tuple(words["replicas"][1:]),
+            "versions": tuple(map(int, words["versions"])),
+        }
+    except (ValueError, IndexError):
+        raise ValueError(f"line {lines.number}: expected what the actions mean, update to versions") from None
 
 
 def _instructions(lines: _Lines, numbers: dict[str, int], relative: bool) -> list[Instruction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from asyncpipe.ir.action import relative_text
-from asyncpipe.ir.program import Instruction, Program
+from asyncpipe.ir.program import Instruction, Program, ProgramStream
 from asyncpipe.ir.table import Cell, Table
 
 __all__ = ["program_text", "table_text"]
@@ -41,14 +41,29 @@ def program_text(program: Program) -> str:
     """L2 as text, one line for each instruction."""
     lines = [f"program {program.schedule}", *_header(program)]
     lines.append(f"place {' '.join(map(str, program.place))}")
-    lines.append(f"update {program.write} {program.reduce} {program.backward_weights}")
+    lines += [" ".join(map(str, words)) for words in _meaning(program)]
     costs = " ".join(f"{op} {' '.join(map(str, times))}" for op, times in program.costs.items())
     lines.append(f"costs unit {program.unit} {costs}".rstrip())
-    lines += [f"stream {s.name} device {s.device} runs {' '.join(s.runs)}" for s in program.streams]
+    lines += [_stream(s) for s in program.streams]
     for phase, relative in (("warmup", False), ("body", True), ("cooldown", False)):
         lines.append(phase)
         lines += [_instruction(program, i, relative) for i in getattr(program, phase)]
     return "\n".join(lines) + "\n"
+
+
+def _meaning(program: Program) -> Iterable[tuple[object, ...]]:
+    yield "update", program.write, program.reduce, program.owner, program.scope, program.commit
+    yield "weights", program.forward_weights, program.backward_weights
+    yield "gradient", *program.gradient
+    yield "recompute", program.recompute, *program.recomputed
+    yield "aux", program.aux, *program.local
+    yield "replicas", program.replicas, *program.sync
+    yield "versions", *program.versions
+
+
+def _stream(stream: ProgramStream) -> str:
+    settings = f" priority {stream.priority} sms {stream.sms}" if stream.priority or stream.sms else ""
+    return f"stream {stream.name} device {stream.device}{settings} runs {' '.join(stream.runs)}"
 
 
 def _instruction(program: Program, instruction: Instruction, relative: bool) -> str:

@@ -4,7 +4,13 @@
     stages 3 every 1 start 2 step 2 iterations 3 microbatches 10
     slots 3 3 3
     place 0 0 0
-    update ordered mean latest
+    update ordered mean shared all 1
+    weights latest latest
+    gradient
+    recompute none
+    aux chain
+    replicas 1
+    versions 1 1 1
     costs unit 1 F 1 1 1 B 2 2 2 U 0 0 0
     stream forward device 0 runs F
     warmup
@@ -57,6 +63,8 @@ class ProgramStream:
     name: str
     device: int
     runs: tuple[Op, ...]
+    priority: int = 0
+    sms: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,30 @@ class Program:
     write: str = "ordered"
     reduce: str = "mean"
     backward_weights: str = "latest"
+    forward_weights: str = "latest"
+    owner: str = "shared"
+    scope: str = "all"
+    commit: int = 1
+    gradient: tuple[str, ...] = ()
+    """Transforms between a gradient and its update, in order: `shrink=1/2`, `spike`."""
+    recompute: str = "none"
+    recomputed: tuple[int, ...] = ()
+    """The stages that `recompute` is for."""
+    aux: str = "chain"
+    local: tuple[int, ...] = ()
+    """The stages whose gradient comes from `aux`."""
+    replicas: int = 1
+    sync: tuple[str, ...] = ()
+    """How replicas stay together: `allreduce`, `average 16 blocking`, `push stage` or `outer 16 7/10 9/10 nesterov`."""
+    versions: tuple[int, ...] = ()
+    """Per stage, how many versions of its parameters are kept beside the slots' own."""
     unit: Fraction = Fraction(1)
     costs: dict[Op, tuple[int, ...]] = field(default_factory=dict)
     """Per op and stage, in ticks; one tick is `unit` of the schedule's cost unit."""
 
     def absolute(self, action: Action, iteration: int) -> Action:
         """A body action with its index in the given iteration."""
-        base = self.start + iteration * self.step
-        return action.shifted(base // self.every if action.op is Op.U else base)
+        return action.later(self.start + iteration * self.step, self.every)
 
     def instructions(self) -> Iterator[Instruction]:
         """Every instruction with absolute indices, in host issue order; endless where the program is."""

@@ -76,9 +76,9 @@ class _Clock:
 
     def _ready(self, stream: int, action: Action) -> None:
         program = self.program
-        microbatch = action.index * program.every + program.every - 1 if action.op is Op.U else action.index
-        order = action.stage if action.op is Op.F else program.stages - 1 - action.stage
-        key = (0 if action.op is Op.U else 1, microbatch, order, stream)
+        microbatch = action.index * program.every + program.every - 1 if action.op.by_update else action.index
+        order = action.stage if action.op in (Op.F, Op.SEND_F) else program.stages - 1 - action.stage
+        key = (0 if action.op.by_update else 1, microbatch, order, stream)
         heapq.heappush(self.ready if program.costs[action.op][action.stage] else self.free, key)
 
     def _finish(self, stream: int) -> None:
@@ -109,6 +109,6 @@ class _Clock:
             assert launch is not None
             action = launch.action
             end = now + self.program.costs[action.op][action.stage]
-            heapq.heappush(self.running, (end, 0 if action.op is Op.U else 1, action.index, stream, action))
+            heapq.heappush(self.running, (end, 0 if action.op.by_update else 1, action.index, stream, action))
             yield Event(now, stream, action, False)
         self.ready.clear()

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from asyncpipe.ir.action import Action, Op, relative_text
+from asyncpipe.ir.action import Action, relative_text
 
 __all__ = ["Cell", "Table", "TableStream"]
 
@@ -72,8 +72,7 @@ class Table:
 
     def absolute(self, action: Action, iteration: int) -> Action:
         """A body action with its index in the given iteration."""
-        base = self.start + iteration * self.step
-        return action.shifted(base // self.every if action.op is Op.U else base)
+        return action.later(self.start + iteration * self.step, self.every)
 
     def __str__(self) -> str:
         from asyncpipe.ir.printer import table_text

@@ -6,12 +6,12 @@ edges are added to the diagram, so that a plan that was overtaken by reality can
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from asyncpipe.ir import Action, Op
 from asyncpipe.passes.diagram import Diagram, EdgeFamily, Origin
-from asyncpipe.passes.order import Plan
+from asyncpipe.passes.plan import Plan
 
 __all__ = ["assign_slots", "with_slot_edges"]
 
@@ -23,21 +23,33 @@ def assign_slots(diagram: Diagram, plan: Plan) -> tuple[int, ...]:
 
 
 def _slots(diagram: Diagram, plan: Plan, stage: int) -> int:
-    gradient, every = diagram.gradient_op(stage), diagram.every
-    microbatches = range(plan.start + 2 * plan.microbatches)
-    frees = [plan.ends(Action(stage, gradient, m), every) for m in microbatches]
+    every = diagram.every
+    frees = [max(plan.ends(last, every) for last in _last(diagram, stage, m)) for m in _recorded(plan)]
     slots = 1
     while not all(free < plan.starts(Action(stage, Op.F, m + slots), every) for m, free in enumerate(frees)):
         slots += 1
     return slots
 
 
+def _recorded(plan: Plan) -> range:
+    return range(plan.start + 2 * plan.microbatches)
+
+
+def _last(diagram: Diagram, stage: int, microbatch: int) -> Iterator[Action]:
+    """What ends the use of a slot: the backward, and where that does not wait for it, the forward above."""
+    yield diagram.resolved(Action(stage, diagram.gradient_op(stage), microbatch))
+    if stage in diagram.local:
+        yield Action(stage + 1, Op.F, microbatch)
+
+
 def with_slot_edges(diagram: Diagram, slots: tuple[int, ...]) -> Diagram:
     """The diagram with F[s, m] after the backward of microbatch m - slots[s]."""
     families = dict(diagram.families)
     for stage, count in enumerate(slots):
-        edge = EdgeFamily(diagram.gradient_op(stage), stage, _back(count), Origin(f"slot m % {count} is reused"))
-        families[Op.F, stage] = (*families[Op.F, stage], edge)
+        origin = Origin(f"slot m % {count} is reused")
+        for last in _last(diagram, stage, 0):
+            source = (diagram.gradient_op(stage), stage) if last.op is not Op.F else (Op.F, stage + 1)
+            families[Op.F, stage] = (*families[Op.F, stage], EdgeFamily(*source, _back(count), origin))
     return replace(diagram, families=families)
 
 

@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from asyncpipe.errors import Position
 from asyncpipe.ir import Action, Op
 
-__all__ = ["Diagram", "EdgeFamily", "Origin", "Stream"]
+__all__ = ["Diagram", "EdgeFamily", "Index", "Origin", "Stream"]
+
+Index = Callable[[int, int | None], int | None]
+"""Of the target's index and the number of microbatches (None: endless): the source's index, or None for no edge."""
+
+_BACKWARD = (Op.B, Op.I, Op.W, Op.R)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class EdgeFamily:
 
     source: Op
     stage: int
-    index: Callable[[int, int | None], int | None]
+    index: Index
     origin: Origin
 
 
@@ -50,6 +55,13 @@ class Stream:
     """Per iteration m: (op, stage, microbatch offset); empty for greedy streams."""
     every_nth: tuple[int, int] = (1, 0)
     """This stream takes the body iterations m with m % first == second."""
+    by_window: bool = False
+    """The body is a table: an iteration is a whole update, and `U` belongs to that update."""
+    runs: tuple[Op, ...] = ()
+    priority: int = 0
+    sms: int = 0
+    is_dynamic: bool = False
+    """The streams of this group take whatever microbatch comes next when they are idle."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,14 @@ class Diagram:
     ahead: int = 0
     back: int = 0
     """How many microbatches ahead and back of its target the source of a rule can lie, at most."""
+    exists: dict[tuple[Op, int], Callable[[int], bool]] = field(default_factory=dict)
+    """For ops of which not every index exists: which do."""
+    lowest: Callable[[int], int] | None = None
+    """Where a worker back-propagates to its own block only: the lowest stage that microbatch m reaches."""
+    local: frozenset[int] = frozenset()
+    """Stages whose gradient does not come from the stage above."""
+    recomputed: frozenset[int] = frozenset()
+    """Stages that keep their input only, or nothing, between forward and backward."""
 
     def backward_op(self, stage: int) -> Op:
         """The op that receives the gradient of the stage's output: B, or I where the backward is split."""
@@ -83,17 +103,40 @@ class Diagram:
         updates = None if n is None else -(-n // self.every)
         for family in self.families[action.op, action.stage]:
             index = family.index(action.index, n)
-            limit = updates if family.source is Op.U else n
+            limit = updates if family.source.by_update else n
             if index is not None and index >= 0 and (limit is None or index < limit):
-                yield Action(family.stage, family.source, index), family.origin
+                source = Action(family.stage, family.source, index)
+                if self.exists:
+                    source = self.resolved(source)
+                    if not self.is_action(source):
+                        continue
+                yield source, family.origin
+
+    def is_action(self, action: Action) -> bool:
+        """Whether the diagram has this action; of a partitioned backward, say, it has not every index."""
+        exists = self.exists.get((action.op, action.stage))
+        return exists is None or exists(action.index)
+
+    def resolved(self, action: Action) -> Action:
+        """What a wait for `action` means, where a partition leaves it out.
+
+        A backward that ends above the stage has ended at its lowest stage; an update is the last one before.
+        """
+        if self.lowest is None:
+            return action
+        if action.op in _BACKWARD:
+            return action._replace(stage=max(action.stage, self.lowest(action.index)))
+        while action.op is Op.U and action.index > 0 and not self.is_action(action):
+            action = action.shifted(-1)
+        return action
 
     def stream_of(self, action: Action) -> int:
         return self.assign[action.op, action.stage](action.index)
 
     def microbatch(self, action: Action) -> int:
         """The microbatch of an action, for an update the last one that it applies."""
-        return action.index * self.every + self.every - 1 if action.op is Op.U else action.index
+        return action.index * self.every + self.every - 1 if action.op.by_update else action.index
 
     def data_order(self, op: Op, stage: int) -> int:
         """Forward actions go up the stages, all others down."""
-        return stage if op is Op.F else self.stages - 1 - stage
+        return stage if op in (Op.F, Op.SEND_F) else self.stages - 1 - stage

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from asyncpipe.errors import Diagnostic, InternalError, ScheduleError
-from asyncpipe.ir import Action, Op
+from asyncpipe.ir import Action
 from asyncpipe.passes.diagram import Diagram
 from asyncpipe.passes.unroll import Unrolled
 
 __all__ = ["Lowered", "Settled", "Waiting", "lower_to_streams", "settle_waits"]
 
 _MAX_ITERATIONS = 4096
+_MOST_TRANSITIVE = 64
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,17 @@ class _Place(NamedTuple):
 
 
 class _Clocks:
-    """What each stream knows: known[x][y] launches of stream y have ended before the next launch of stream x."""
+    """What each stream knows: known[x][y] launches of stream y have ended before the next launch of stream x.
+
+    Among very many streams a stream knows what it waited for, and what that waited for, but not what that knew: more
+    waits are issued than needed, but the cost stays linear.
+    """
 
     def __init__(self, diagram: Diagram, n: int | None) -> None:
         self.diagram = diagram
         self.n = n
         count = len(diagram.streams)
+        self.transitive = count <= _MOST_TRANSITIVE
         self.known = [[0] * count for _ in range(count)]
         self.launched = [0] * count
         self.at: dict[Action, _Place] = {}
@@ -83,16 +89,22 @@ class _Clocks:
             if other == stream or known[other] > position:
                 continue
             waits.append(source)
-            for y, value in enumerate(clock):
-                known[y] = max(known[y], value)
+            if self.transitive:
+                known[:] = map(max, known, clock)
+            else:
+                for y, before in clock:
+                    known[y] = max(known[y], before)
             known[other] = max(known[other], position + 1)
-        self.at[action] = _Place(len(self.at), stream, self.launched[stream], tuple(known))
+        clock = tuple(known) if self.transitive else tuple((self.at[w].stream, self.at[w].position + 1) for w in waits)
+        self.at[action] = _Place(len(self.at), stream, self.launched[stream], clock)
         self.launched[stream] += 1
         return Waiting(stream, action, tuple(waits))
 
     def since(self, begin: list[int], oldest: list[int], action: Action) -> tuple[int | None, ...]:
         """What an action knew, relative to the launches `begin`; None for knowledge older than `oldest`."""
         clock = self.at[action].clock
+        if not self.transitive:
+            return ()
         return tuple(v - b if v >= old else None for v, b, old in zip(clock, begin, oldest, strict=True))
 
 
@@ -153,7 +165,8 @@ def settle_waits(diagram: Diagram, unrolled: Unrolled) -> Settled:
     """Finds the first iteration that all later ones equal.
 
     What an iteration knows follows from the iterations that its sources lie in: once more than these are equal, all
-    that follow are. Edges that vanish before the first microbatch cannot feign that: so far back they reach.
+    that follow are. Edges that vanish before the first microbatch cannot feign that: so far back they reach. Streams
+    that do not pass on what they know need the two iterations before alone, once no edge vanishes any more.
     """
     reach = _reach(diagram, unrolled)
     lookback = [0] * len(diagram.streams)
@@ -162,6 +175,8 @@ def settle_waits(diagram: Diagram, unrolled: Unrolled) -> Settled:
     clocks = _Clocks(diagram, None)
     launches = [clocks.launch(stream, action) for stream, action in unrolled.warmup]
     equal, before = 0, None
+    whole = 0 if clocks.transitive else max(0, reach - unrolled.start // unrolled.step)
+    enough = reach if clocks.transitive else 2
     for k in range(2 * reach + _MAX_ITERATIONS):
         begin = list(clocks.launched)
         oldest = [max(1, count - back) for count, back in zip(begin, lookback, strict=True)]
@@ -169,9 +184,9 @@ def settle_waits(diagram: Diagram, unrolled: Unrolled) -> Settled:
         launches += launched
         base = unrolled.start + k * unrolled.step
         state = [(clocks.since(begin, oldest, w.action), _shift(w, -base, diagram.every)) for w in launched]
-        equal = equal + 1 if state == before else 0
+        equal = equal + 1 if state == before and k > whole else 0
         before = state
-        if equal > reach:
+        if equal > enough:
             first, size = len(unrolled.warmup) + (k - equal) * len(launched), len(launched)
             return Settled(k - equal, tuple(launches[:first]), tuple(launches[first : first + size]))
     raise InternalError("the waits of the iterations did not settle")
@@ -182,7 +197,7 @@ def _reach(diagram: Diagram, unrolled: Unrolled) -> int:
     far = unrolled.start + 10**9 * unrolled.step
     distance = 0
     for _, action in unrolled.body:
-        target = action.shifted(far // diagram.every if action.op is Op.U else far)
+        target = action.later(far, diagram.every)
         sources = (diagram.microbatch(source) for source, _ in diagram.predecessors(target))
         distance = max([distance, *(abs(diagram.microbatch(target) - source) for source in sources)])
     span = unrolled.last_microbatch(0) - unrolled.first_microbatch(0)
@@ -190,7 +205,5 @@ def _reach(diagram: Diagram, unrolled: Unrolled) -> int:
 
 
 def _shift(waiting: Waiting, microbatches: int, every: int) -> Waiting:
-    def shifted(action: Action) -> Action:
-        return action.shifted(microbatches // every if action.op is Op.U else microbatches)
-
-    return Waiting(waiting.stream, shifted(waiting.action), tuple(shifted(w) for w in waiting.waits))
+    waits = tuple(action.later(microbatches, every) for action in waiting.waits)
+    return Waiting(waiting.stream, waiting.action.later(microbatches, every), waits)

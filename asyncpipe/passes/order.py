@@ -10,82 +10,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from asyncpipe.ir import Action, Op
 from asyncpipe.passes.diagram import Diagram, Stream
+from asyncpipe.passes.plan import Plan
 
-__all__ = ["MAX_AHEAD", "Moment", "Plan", "Replay", "Stuck", "order_streams"]
+__all__ = ["MAX_AHEAD", "Replay", "Stuck", "order_streams"]
 
 MAX_AHEAD = 1024
 """An action that lags this many microbatches behind, beyond what the schedule itself asks, lags without bound."""
 _MAX_ACTIONS = 100_000
 
 Duration = Callable[[Op, int], int]
-Moment = tuple[int, int, int]
-"""When an effect happens: the tick, then whether it is an end (0) or what runs after the ends (1), then the order."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The order of every stream with its times: before `start` as recorded, from then on repeating.
-
-    `orders` holds, per stream, what ran up to the second of the two equal states; `cuts` where in each the first lies.
-    Times are in ticks; one period of `period` ticks takes `microbatches` microbatches.
-    """
-
-    orders: tuple[tuple[Action, ...], ...]
-    cuts: tuple[int, ...]
-    start: int
-    microbatches: int
-    period: int
-    times: dict[Action, tuple[int, int]]
-    sequence: dict[Action, int]
-    """Position of each action in the order of starts, over all streams: a topological order of the diagram."""
-
-    def time(self, action: Action, every: int) -> tuple[int, int]:
-        """(start, end) in ticks of any action, also of one far beyond the recorded part."""
-        recorded, rounds = self._recorded(action, every)
-        begin, end = self.times[recorded]
-        return begin + rounds * self.period, end + rounds * self.period
-
-    def starts(self, action: Action, every: int) -> Moment:
-        """The moment of the action's reads."""
-        recorded, rounds = self._recorded(action, every)
-        return self.times[recorded][0] + rounds * self.period, 1, self.sequence[recorded] + rounds * self._actions
-
-    def ends(self, action: Action, every: int) -> Moment:
-        """The moment of the action's writes: simultaneous ends in ascending order, before anything starts."""
-        begin, end = self.time(action, every)
-        return (end, 0, action.index) if end > begin else self.starts(action, every)
-
-    def earlier(self, moment: Moment, rounds: int, every: int) -> Moment:
-        """The same moment whole periods before."""
-        tick, kind, order = moment
-        return (
-            tick - rounds * self.period,
-            kind,
-            order - rounds * (self._actions if kind else self.microbatches // every),
-        )
-
-    def _recorded(self, action: Action, every: int) -> tuple[Action, int]:
-        """The latest recorded action that is whole periods before this one, and how many."""
-        step = self.microbatches // every if action.op is Op.U else self.microbatches
-        rounds = max(0, (action.index - self._highest[action.op]) // step)
-        while action.shifted(-rounds * step) not in self.times:
-            rounds += 1
-            if rounds * step > action.index:
-                raise KeyError(action)
-        return action.shifted(-rounds * step), rounds
-
-    @cached_property
-    def _highest(self) -> dict[Op, int]:
-        return {op: max((a.index for a in self.times if a.op is op), default=0) for op in Op}
-
-    @cached_property
-    def _actions(self) -> int:
-        """How many actions one period has."""
-        return sum(map(len, self.orders)) - sum(self.cuts)
 
 
 @dataclass(frozen=True)
@@ -113,12 +49,11 @@ class _Lane:
 
 
 class Replay:
-    """The virtual clock over an endless diagram (or, with `n`, over n microbatches)."""
+    """The virtual clock over an endless diagram."""
 
-    def __init__(self, diagram: Diagram, duration: Duration, n: int | None = None) -> None:
+    def __init__(self, diagram: Diagram, duration: Duration) -> None:
         self.diagram = diagram
         self.duration = duration
-        self.n = n
         self.time = 0
         self.lanes = [_Lane(stream) for stream in diagram.streams]
         self.times: dict[Action, tuple[int, int]] = {}
@@ -130,6 +65,11 @@ class Replay:
         self.done: dict[tuple[Op, int], set[int]] = {key: set() for key in diagram.ops}
         self.missing: dict[Action, int] = {}
         self.waiters: dict[Action, list[Action]] = {}
+        self.taken: dict[tuple[int, int], int] = {}
+        """(group, microbatch) -> the stream that took it, where the group assigns dynamically."""
+        self.pool: dict[int, list[tuple[tuple[int, int, int], Action]]] = {}
+        self.pool_free: dict[int, list[Action]] = {}
+        """Per dynamic group: what is ready, but of a microbatch that no stream has taken; what of it costs nothing."""
         self.heap: list[tuple[int, int, int, int]] = []
         self.free: list[tuple[tuple[int, int, int], Action]] = []
         self.idle: set[int] = set(range(len(self.lanes)))
@@ -139,6 +79,8 @@ class Replay:
         """The stage whose forward runs ahead of its backward or update without bound, if any does."""
         self.window = diagram.repeats[1] + 2 * diagram.every + 2 + diagram.ahead
         self.allowed = MAX_AHEAD + _asked_for(diagram)
+        self.most = _MAX_ACTIONS + 40 * len(diagram.ops) * (diagram.stages + sum(diagram.repeats))
+        """A schedule that did not repeat after so many actions will not."""
         for number, lane in enumerate(self.lanes):
             self._first_line(number, lane)
         for key in diagram.ops:
@@ -146,27 +88,32 @@ class Replay:
 
     # -- actions come into being, become ready ---------------------------------------------------
 
-    def _limit(self, op: Op) -> int | None:
-        if self.n is None:
-            return None
-        return -(-self.n // self.diagram.every) if op is Op.U else self.n
-
     def _make(self, key: tuple[Op, int]) -> None:
         """Brings the actions of one (op, stage) into being, a window ahead of the furthest finished one.
 
         In the window an action of every kind recurs; before the diagram settles, any may overtake all.
         """
         op, stage = key
-        ahead = self.window // self.diagram.every + 2 if op is Op.U else self.window
-        settle = -(-self.diagram.repeats[0] // (self.diagram.every if op is Op.U else 1))
+        ahead = self.window // self.diagram.every + 2 if op.by_update else self.window
+        settle = -(-self.diagram.repeats[0] // (self.diagram.every if op.by_update else 1))
         end = max(self.furthest[key], settle) + ahead
-        limit = self._limit(op)
-        for index in range(self.made[key], end if limit is None else min(end, limit)):
-            self._create(Action(stage, op, index))
-        self.made[key] = max(self.made[key], end)
+        first, self.made[key] = self.made[key], max(self.made[key], end)
+        exists = self.diagram.exists.get(key)
+        for index in range(first, end):
+            if exists is None or exists(index):
+                self._create(Action(stage, op, index))
+            else:
+                self._pass(key, index)
+
+    def _pass(self, key: tuple[Op, int], index: int) -> None:
+        """Counts an action as done: it is finished, or the diagram does not have it."""
+        self.done[key].add(index)
+        while self.frontier[key] in self.done[key]:
+            self.done[key].remove(self.frontier[key])
+            self.frontier[key] += 1
 
     def _create(self, action: Action) -> None:
-        before = [source for source, _ in self.diagram.predecessors(action, self.n) if not self.is_done(source)]
+        before = [source for source, _ in self.diagram.predecessors(action) if not self.is_done(source)]
         for source in before:
             self.waiters.setdefault(source, []).append(action)
         self.missing[action] = len(before)
@@ -178,14 +125,41 @@ class Replay:
         return action.index < self.frontier[key] or action.index in self.done[key]
 
     def _ready(self, action: Action) -> None:
-        lane = self.lanes[self.diagram.stream_of(action)]
+        number = self.lane_of(action)
+        lane = self.lanes[self.diagram.stream_of(action) if number is None else number]
         if lane.stream.body and lane.nexts != action:
             return
         key = (self.diagram.microbatch(action), self.diagram.data_order(action.op, action.stage))
         if self.duration(action.op, action.stage) == 0:
-            heapq.heappush(self.free, ((0 if action.op is Op.U else 1, *key), action))
+            heapq.heappush(self.free, ((0 if action.op.by_update else 1, *key), action))
         else:
-            heapq.heappush(lane.ready, ((lane.stream.order.index(action.op), *key), action))
+            queue = lane.ready if number is not None else self.pool.setdefault(lane.stream.group, [])
+            heapq.heappush(queue, ((lane.stream.order.index(action.op), *key), action))
+
+    # -- dynamic groups ---------------------------------------------------------------------------
+
+    def lane_of(self, action: Action) -> int | None:
+        """The stream that runs an action; None while no stream of its dynamic group has taken its microbatch."""
+        number = self.diagram.stream_of(action)
+        stream = self.lanes[number].stream
+        if not stream.is_dynamic:
+            return number
+        return self.taken.get((stream.group, self.diagram.microbatch(action)))
+
+    def _take(self, number: int, action: Action) -> None:
+        """A stream takes a microbatch: all its actions in this group are the stream's from now on."""
+        lane = self.lanes[number]
+        group, microbatch = lane.stream.group, self.diagram.microbatch(action)
+        self.taken[group, microbatch] = number
+        pool = self.pool.get(group, [])
+        for item in [item for item in pool if self.diagram.microbatch(item[1]) == microbatch]:
+            pool.remove(item)
+            heapq.heappush(lane.ready, item)
+        heapq.heapify(pool)
+
+    def _first_idle(self, action: Action) -> int | None:
+        group = self.lanes[self.diagram.stream_of(action)].stream.group
+        return min((i for i in self.idle if self.lanes[i].stream.group == group), default=None)
 
     # -- body streams -----------------------------------------------------------------------------
 
@@ -198,29 +172,24 @@ class Replay:
     def _advance(self, lane: _Lane) -> None:
         """Moves a body stream to its next line that names an action of this run."""
         body, (count, remainder) = lane.stream.body, lane.stream.every_nth
-        last = None if self.n is None else self.n - min(offset for _, _, offset in body)
         while True:
             lane.line += 1
             if lane.line == len(body):
                 lane.line, lane.iteration = 0, lane.iteration + 1
                 while lane.iteration % count != remainder:
                     lane.iteration += 1
-            if last is not None and lane.iteration > last:
-                lane.nexts = None
-                return
             op, stage, offset = body[lane.line]
             index = self._index_in_body(op, lane.iteration + offset)
-            if index is not None:
+            if index is not None and self.diagram.is_action(Action(stage, op, index)):
                 lane.nexts = Action(stage, op, index)
                 return
 
     def _index_in_body(self, op: Op, microbatch: int) -> int | None:
-        if microbatch < 0 or (self.n is not None and microbatch >= self.n):
+        if microbatch < 0:
             return None
-        if op is not Op.U:
+        if not op.by_update:
             return microbatch
-        ends = (microbatch + 1) % self.diagram.every == 0 or microbatch + 1 == self.n
-        return microbatch // self.diagram.every if ends else None
+        return microbatch // self.diagram.every if (microbatch + 1) % self.diagram.every == 0 else None
 
     # -- the clock --------------------------------------------------------------------------------
 
@@ -245,11 +214,8 @@ class Replay:
 
     def _finish(self, number: int, lane: _Lane, action: Action) -> None:
         key = (action.op, action.stage)
-        self.done[key].add(action.index)
+        self._pass(key, action.index)
         self.furthest[key] = max(self.furthest[key], action.index + 1)
-        while self.frontier[key] in self.done[key]:
-            self.done[key].remove(self.frontier[key])
-            self.frontier[key] += 1
         del self.missing[action]
         for waiter in self.waiters.pop(action, ()):
             self.missing[waiter] -= 1
@@ -257,7 +223,7 @@ class Replay:
                 self._ready(waiter)
         self._make(key)
         self.idle.add(number)
-        for waiting in lane.waiting_free:
+        for waiting in (*lane.waiting_free, *self.pool_free.pop(lane.stream.group, ())):
             self._ready(waiting)
         lane.waiting_free.clear()
         if lane.stream.body:
@@ -267,9 +233,16 @@ class Replay:
 
     def _settle(self) -> None:
         """Actions that cost nothing run at once, wherever their stream is idle."""
-        while self.free and self.runs_ahead is None:
+        while self.free and self.runs_ahead is None and len(self.sequence) <= self.most:
             _, action = heapq.heappop(self.free)
-            number = self.diagram.stream_of(action)
+            number = self.lane_of(action)
+            if number is None:
+                number = self._first_idle(action)
+                if number is None:
+                    group = self.lanes[self.diagram.stream_of(action)].stream.group
+                    self.pool_free.setdefault(group, []).append(action)
+                    continue
+                self._take(number, action)
             if number in self.idle:
                 self._record(number, action, self.time)
                 self._finish(number, self.lanes[number], action)
@@ -279,12 +252,15 @@ class Replay:
     def _start(self) -> None:
         for number in sorted(self.idle):
             lane = self.lanes[number]
+            pool = self.pool.get(lane.stream.group) if lane.stream.is_dynamic else None
+            if pool and (not lane.ready or pool[0] < lane.ready[0]):
+                self._take(number, pool[0][1])
             if lane.ready:
                 _, action = heapq.heappop(lane.ready)
                 end = self.time + self.duration(action.op, action.stage)
                 self._record(number, action, end)
                 lane.running, lane.ends = action, end
-                rank = 0 if action.op is Op.U else 1
+                rank = 0 if action.op.by_update else 1
                 heapq.heappush(self.heap, (end, rank, action.index, number))
                 self.idle.discard(number)
 
@@ -304,7 +280,7 @@ class Replay:
         update = base // self.diagram.every
         frontiers = []
         for (op, stage), value in self.frontier.items():
-            origin = update if op is Op.U else base
+            origin = update if op.by_update else base
             frontiers.append((value - origin, frozenset(i - origin for i in self.done[op, stage])))
         lanes = []
         for lane in self.lanes:
@@ -314,11 +290,20 @@ class Replay:
                 relative = (
                     running.op,
                     running.stage,
-                    running.index - (update if running.op is Op.U else base),
+                    running.index - (update if running.op.by_update else base),
                     lane.ends - self.time,
                 )
             lanes.append((relative, lane.line, lane.iteration - base if lane.stream.body else 0))
-        return tuple(frontiers), tuple(lanes)
+        return tuple(frontiers), tuple(lanes), self._taken_since(base)
+
+    def _taken_since(self, base: int) -> tuple[tuple[int, int, int], ...]:
+        """Who has taken which of the microbatches that are not through yet; forgets the others."""
+        if not self.taken:
+            return ()
+        every = self.diagram.every
+        oldest = min(f * (every if op.by_update else 1) for (op, _), f in self.frontier.items())
+        self.taken = {key: number for key, number in self.taken.items() if key[1] >= oldest}
+        return tuple(sorted((group, m - base, number) for (group, m), number in self.taken.items()))
 
     def _ahead(self) -> int | None:
         """The first stage whose forward is too far ahead of its backward, or else of its update."""
@@ -343,17 +328,16 @@ def _asked_for(diagram: Diagram) -> int:
 def order_streams(diagram: Diagram, duration: Duration) -> Plan | Stuck:
     """Replays the diagram until its state recurs."""
     replay = Replay(diagram, duration)
-    settle, modulus = diagram.repeats
-    most = _MAX_ACTIONS + 40 * len(diagram.ops) * (diagram.stages + modulus + settle)
+    settle, _ = diagram.repeats
     seen: dict[Hashable, tuple[int, int, tuple[int, ...]]] = {}
     repeated = False
     for now in replay.instants():
         base = replay.started_first
-        if len(replay.sequence) > most:
+        if len(replay.sequence) > replay.most:
             return Stuck("endless", replay)
         if base is None or replay.runs_ahead is not None:
             continue
-        if min(f * (diagram.every if op is Op.U else 1) for (op, _), f in replay.frontier.items()) < settle:
+        if min(f * (diagram.every if op.by_update else 1) for (op, _), f in replay.frontier.items()) < settle:
             continue
         state = replay.state(base)
         cuts = tuple(len(lane.order) for lane in replay.lanes)

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import ceil
 
-from asyncpipe.errors import Position
+from asyncpipe.errors import Report
 from asyncpipe.ir import Op
 from asyncpipe.passes.diagram import Stream
+from asyncpipe.passes.names import evaluate, span_of, stages_text
+from asyncpipe.passes.stream_bodies import body_lines, check_bodies, table_rows, window_lines
 from asyncpipe.schedule import Schedule, StreamGroup
-from asyncpipe.schedule.expression import Expression, names
-from asyncpipe.schedule.rule import BodyEntry
-from asyncpipe.schedule.source import Report
 
-__all__ = ["Assign", "evaluate", "place_stages", "place_streams", "stages_text"]
+__all__ = ["Assign", "Owner", "place_stages", "place_streams", "with_ratio"]
 
 MAX_DEVICES = 4096
-MAX_OFFSET = 4096
 Assign = dict[tuple[Op, int], Callable[[int], int]]
 Owner = dict[tuple[Op, int], StreamGroup]
+Cost = Callable[[Op, int], Fraction | int]
 
 
-def evaluate(
-    expression: Expression, env: dict[str, int], what: str, where: Position | None, report: Report
-) -> int | None:
-    """The value of an expression of the file; None after an AP110, since it divides by zero."""
-    try:
-        return expression.evaluate(env)
-    except ZeroDivisionError:
-        report.error("AP110", f"{what}: {expression} divides by zero for S = {env['S']}", where)
-        return None
-
-
-def stages_text(stages: Iterable[int]) -> str:
-    """`stage 0`, `stages 0 to 3`, `stages 0, 2`."""
-    found = sorted(stages)
-    if len(found) == 1:
-        return f"stage {found[0]}"
-    whole = found == list(range(found[0], found[-1] + 1))
-    return f"stages {found[0]} to {found[-1]}" if whole else f"stages {', '.join(map(str, found))}"
+def with_ratio(schedule: Schedule, stages: int, cost: Cost) -> tuple[StreamGroup, ...]:
+    """The groups; under `ratio: auto` each with as many streams as keep up with the fastest group."""
+    if schedule.ratio != "auto":
+        return schedule.streams
+    every = schedule.update.every
+    work = [
+        sum(Fraction(cost(op, s)) / (every if op.by_update else 1) for op in group.runs for s in range(stages))
+        for group in schedule.streams
+    ]
+    least = min((w for w in work if w > 0), default=Fraction(1))
+    return tuple(replace(g, count=max(1, ceil(w / least))) for g, w in zip(schedule.streams, work, strict=True))
 
 
 def place_stages(schedule: Schedule, stages: int, report: Report) -> tuple[int, tuple[int, ...]]:
@@ -50,18 +45,29 @@ def place_stages(schedule: Schedule, stages: int, report: Report) -> tuple[int, 
         message = f"expected 1 to {MAX_DEVICES} devices, found devices: {schedule.devices}{_equals(devices, env)}"
         report.error("AP121", message, schedule.where("devices"))
         return 1, (0,) * stages
+    listed = schedule.place if isinstance(schedule.place, tuple) else None
+    if listed is not None and len(listed) != stages:
+        message = f"`place` lists the devices of {len(listed)} stages, but there are {stages}"
+        report.error("AP121", message, schedule.where("place"), "one device for each stage, or an expression in s")
+        return devices, (0,) * stages
     places = []
     for stage in range(stages):
-        scope = {**env, "D": devices, "s": stage}
-        device = evaluate(schedule.place, scope, "place", schedule.where("place"), report)
-        if device is not None and not 0 <= device < devices:
-            message = f"place: {schedule.place} puts stage {stage} on device {device}; there are {_devices(devices)}"
-            report.error("AP121", message, schedule.where("place"))
-            device = None
+        device = _device_of(schedule, stage, {**env, "D": devices, "s": stage}, report)
         if device is None:
             return devices, (0,) * stages
         places.append(device)
     return devices, tuple(places)
+
+
+def _device_of(schedule: Schedule, stage: int, env: dict[str, int], report: Report) -> int | None:
+    where, place = schedule.where("place"), schedule.place
+    device = place[stage] if isinstance(place, tuple) else evaluate(place, env, "place", where, report)
+    if device is not None and not 0 <= device < env["D"]:
+        shown = "place" if isinstance(place, tuple) else f"place: {place}"
+        message = f"{shown} puts stage {stage} on device {device}; there are {_devices(env['D'])}"
+        report.error("AP121", message, where)
+        return None
+    return device
 
 
 def _equals(value: int, env: dict[str, int]) -> str:
@@ -73,27 +79,28 @@ def _devices(count: int) -> str:
 
 
 def place_streams(
-    schedule: Schedule, stages: int, devices: int, place: tuple[int, ...], report: Report
-) -> tuple[tuple[Stream, ...], Assign]:
-    """The streams of all groups, and for each (op, stage) the stream of each index."""
+    schedule: Schedule, stages: int, devices: int, place: tuple[int, ...], recomputed: range, report: Report
+) -> tuple[tuple[Stream, ...], Assign, Owner]:
+    """The streams of all groups, for each (op, stage) the stream of each index, and the group that runs it."""
     streams: list[Stream] = []
     owner: Owner = {}
     assign: Assign = {}
     env = {"S": stages, "D": devices, "last": stages - 1}
     for number, group in enumerate(schedule.streams):
-        served = _served(group, env, report)
-        made = _streams(group, number, served, env, place, report)
+        served = tuple(span_of(group.stages, env, f"group {group.name}", group.where("stages"), report))
+        made = _streams(schedule, group, number, served, env, place, report)
         first = len(streams)
         streams += made
         for op in group.runs:
-            twice = [stage for stage in served if (op, stage) in owner]
+            own = [stage for stage in served if op is not Op.R or stage in recomputed]
+            twice = [stage for stage in own if (op, stage) in owner]
             if twice:
                 _run_twice(op, twice, owner[op, twice[0]], group, report)
-            for stage in served:
+            for stage in own:
                 owner[op, stage] = group
                 assign[op, stage] = _assign(group, op, first, made, stage, schedule.update.every)
     _check_served(schedule, stages, owner, report)
-    return tuple(streams), assign
+    return tuple(streams), assign, owner
 
 
 def _run_twice(op: Op, stages: list[int], first: StreamGroup, second: StreamGroup, report: Report) -> None:
@@ -102,20 +109,28 @@ def _run_twice(op: Op, stages: list[int], first: StreamGroup, second: StreamGrou
     report.error("AP116", message, where, f"remove {op} from one of them, or let them serve different `stages`")
 
 
-def _served(group: StreamGroup, env: dict[str, int], report: Report) -> tuple[int, ...]:
-    """The group's stages; those that exist, after an AP114, where it names others."""
-    where = group.where("stages")
-    bounds = [evaluate(bound, env, f"stages of group {group.name}", where, report) for bound in group.stages]
-    if None in bounds:
-        return tuple(range(env["S"]))
-    low, high = (bound for bound in bounds if bound is not None)
-    if low < 0 or high > env["last"]:
-        message = f"group {group.name} serves the stages {low}..{high}; there are {stages_text(range(env['S']))}"
-        report.error("AP114", message, where, "use `last` for the last stage")
-    return tuple(range(max(low, 0), min(high, env["last"]) + 1))
+_EXCLUSIVE = (
+    ("count", "per"),
+    ("order", "body"),
+    ("order", "table"),
+    ("body", "table"),
+    ("assign", "per"),
+    ("assign", "body"),
+)
+
+
+def _check_keys(group: StreamGroup, report: Report) -> None:
+    for first, second in _EXCLUSIVE:
+        if first in group.places and second in group.places:
+            message = f"group {group.name} has both `{first}` and `{second}`"
+            report.error("AP105", message, group.where(first), "keep one of the two")
+    if group.table and group.per != "device":
+        message = f"group {group.name} has a table, which orders each device"
+        report.error("AP105", message, group.where("table"), "write `per: device` beside it")
 
 
 def _streams(
+    schedule: Schedule,
     group: StreamGroup,
     number: int,
     served: tuple[int, ...],
@@ -123,29 +138,36 @@ def _streams(
     place: tuple[int, ...],
     report: Report,
 ) -> list[Stream]:
-    for first, second in (("count", "per"), ("order", "body")):
-        if first in group.places and second in group.places:
-            message = f"group {group.name} has both `{first}` and `{second}`"
-            report.error("AP105", message, group.where(first), "keep one of the two")
-    parts: list[tuple[int, ...]]
-    if group.per == "stage":
-        parts = [(s,) for s in served]
-    elif group.per == "device":
-        parts = [tuple(s for s in served if place[s] == d) for d in sorted({place[s] for s in served})]
-    else:
-        parts = [served] * group.count
+    _check_keys(group, report)
+    parts = _parts(group, served, place)
+    table = table_rows(schedule, group, env["S"], env["D"], report) if group.table and group.per == "device" else ()
     made = []
     before = len(report.diagnostics)
     for index, part in enumerate(parts):
-        device = _device(group, part, env, place, report)
+        device = _device(group, part, {**env, "i": index}, place, report)
         # The bodies of a group are alike: once one is wrong, the others would only repeat it.
-        body = _body(group, part, {**env, "d": device}, report) if len(report.diagnostics) == before else ()
+        right = len(report.diagnostics) == before
+        lines = body_lines(group, part, {**env, "d": device}, report) if right else ()
+        every = schedule.update.every
+        if table and right:
+            lines = window_lines(group, table[device], part, device, every, report)
         name = f"{group.name}[{index}]" if len(parts) > 1 else group.name
-        nth = (1, 0) if group.per else (group.count, index)
-        made.append(Stream(name, number, index, device, part, group.order, body, nth))
+        nth = (every, 0) if table else (1, 0) if group.per else (group.count, index)
+        dynamic = group.assign == "dynamic"
+        settings = (group.order, lines, nth, bool(table), group.runs, group.priority, group.sms, dynamic)
+        made.append(Stream(name, number, index, device, part, *settings))
     if group.body and len(report.diagnostics) == before:
-        _check_bodies(group, made, report)
+        check_bodies(group, made, report)
     return made
+
+
+def _parts(group: StreamGroup, served: tuple[int, ...], place: Sequence[int]) -> list[tuple[int, ...]]:
+    """The stages that each stream of the group serves."""
+    if group.per == "stage":
+        return [(s,) for s in served]
+    if group.per == "device":
+        return [tuple(s for s in served if place[s] == d) for d in sorted({place[s] for s in served})]
+    return [served] * group.count
 
 
 def _device(
@@ -171,63 +193,6 @@ def _device(
         report.error("AP121", message, group.where("device"))
         return 0
     return device
-
-
-def _body(
-    group: StreamGroup, part: tuple[int, ...], env: dict[str, int], report: Report
-) -> tuple[tuple[Op, int, int], ...]:
-    """The body of one stream, expanded over its stages: (op, stage, microbatch offset) in order."""
-    lines: list[tuple[Op, int, int]] = []
-    for entry in group.body:
-        for stage in _entry_stages(group, entry, part, env, report):
-            scope = {**env, "s": stage}
-            values = [evaluate(entry.index, {**scope, "m": m}, "body", entry.where, report) for m in (0, 1, 1000)]
-            if None in values:
-                continue
-            zero, one, far = (value for value in values if value is not None)
-            if one != zero + 1 or far != zero + 1000 or abs(zero) > MAX_OFFSET:
-                message = f"expected m plus or minus at most {MAX_OFFSET} as the microbatch of {entry}"
-                report.error("AP118", message, entry.where, "as in B[s, m-2*(last-s)]")
-            lines.append((entry.op, stage, zero))
-    return tuple(lines)
-
-
-def _entry_stages(
-    group: StreamGroup, entry: BodyEntry, part: tuple[int, ...], env: dict[str, int], report: Report
-) -> tuple[int, ...]:
-    if entry.stage is None:
-        return part if entry.op is Op.F else tuple(reversed(part))
-    bound = {name.name for name in [*names(entry.stage), *names(entry.index)]}
-    if not part:
-        return ()
-    if "s" in bound and len(part) != 1:
-        message = f"{entry}: s is not known, since one stream of group {group.name} serves {stages_text(part)}"
-        hint = "use `per: stage`, or `*` for the stream's stages in data order"
-        report.error("AP117", message, entry.where, hint)
-        return ()
-    stage = evaluate(entry.stage, {**env, "s": part[0]}, "body", entry.where, report)
-    if stage is not None and stage not in part:
-        message = f"{entry} is of stage {stage}, but this stream of group {group.name} serves {stages_text(part)}"
-        report.error("AP114", message, entry.where, "its own stage is s, or `*` for all that it serves")
-        return ()
-    return () if stage is None else (stage,)
-
-
-def _check_bodies(group: StreamGroup, streams: list[Stream], report: Report) -> None:
-    """AP117 unless each body runs each op of `runs` once for each of its stages, and nothing else."""
-    wrong: dict[tuple[Op, str], set[int]] = {}
-    for stream in streams:
-        found = [(op, stage) for op, stage, _ in stream.body]
-        for op in group.runs:
-            for stage in stream.stages:
-                if (count := found.count((op, stage))) != 1:
-                    wrong.setdefault((op, "more than once" if count else "never"), set()).add(stage)
-    for (op, times), stages in wrong.items():
-        message = f"the body of group {group.name} runs {op} of {stages_text(stages)} {times}"
-        report.error("AP117", message, group.where("body"), "a body runs each op of `runs` once for each stage")
-    for op in dict.fromkeys(entry.op for entry in group.body if entry.op not in group.runs):
-        message = f"the body of group {group.name} has {op}, which is not in its `runs`"
-        report.error("AP117", message, group.where("body"), f"add {op} to `runs`, or remove it from the body")
 
 
 def _assign(group: StreamGroup, op: Op, first: int, made: list[Stream], stage: int, every: int) -> Callable[[int], int]:
@@ -265,3 +230,7 @@ def _check_served(schedule: Schedule, stages: int, owner: Owner, report: Report)
     for op in (op for op in Op if op in missing):
         message = f"no stream group runs {op} ({op.words}) of {stages_text(missing[op])}"
         report.error("AP116", message, schedule.where("streams"), f"add {op} to the `runs` of a group")
+    if Op.R in schedule.ops and schedule.recompute.mode != "full":
+        group = next(group for group in schedule.streams if Op.R in group.runs)
+        message = f"group {group.name} runs R, but nothing is to be recomputed"
+        report.error("AP116", message, group.where("runs"), "add `recompute: full`, or remove R")

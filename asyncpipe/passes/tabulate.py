@@ -31,7 +31,7 @@ def tabulate(
     update = lowered.start // diagram.every
 
     def relative(waiting: Waiting) -> Cell:
-        action = waiting.action.shifted(update if waiting.action.op is Op.U else lowered.start)
+        action = waiting.action.later(lowered.start, diagram.every)
         return Cell(waiting.action, reads(action) - update if action.op in _READERS else None)
 
     def rows(launches: Iterable[Waiting], stream: int, cell: Callable[[Waiting], Cell]) -> tuple[Cell, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-from asyncpipe.ir import Action, Op
+from asyncpipe.ir import Action
 from asyncpipe.passes.diagram import Diagram
-from asyncpipe.passes.order import Plan
+from asyncpipe.passes.plan import Plan
 
 __all__ = ["Unrolled", "unroll"]
 
@@ -24,9 +25,8 @@ class Unrolled:
 
     def iteration(self, k: int) -> Iterator[tuple[int, Action]]:
         """The actions of body iteration k with absolute indices."""
-        base = self.start + k * self.step
         for stream, action in self.body:
-            yield stream, action.shifted(base // self.every if action.op is Op.U else base)
+            yield stream, action.later(self.start + k * self.step, self.every)
 
     def run(self, n: int | None, iterations: int) -> Iterator[tuple[int, int, Action]]:
         """(iteration, stream, action) of warmup (-1) and `iterations` iterations, without what lies past n."""
@@ -39,17 +39,22 @@ class Unrolled:
                     yield k, stream, action
 
     def exists(self, action: Action, n: int | None) -> bool:
-        return n is None or action.index < (-(-n // self.every) if action.op is Op.U else n)
+        return n is None or action.index < (-(-n // self.every) if action.op.by_update else n)
 
     def last_microbatch(self, k: int) -> int:
         """The highest microbatch that iteration k touches."""
-        reach = max(a.index * self.every + self.every - 1 if a.op is Op.U else a.index for _, a in self.body)
-        return self.start + k * self.step + reach
+        return self.start + k * self.step + self._reach[1]
 
     def first_microbatch(self, k: int) -> int:
         """The lowest microbatch that iteration k touches."""
-        reach = min(a.index * self.every if a.op is Op.U else a.index for _, a in self.body)
-        return self.start + k * self.step + reach
+        return self.start + k * self.step + self._reach[0]
+
+    @cached_property
+    def _reach(self) -> tuple[int, int]:
+        """The lowest and the highest microbatch of the body, relative."""
+        every = self.every
+        low = min(a.index * every if a.op.by_update else a.index for _, a in self.body)
+        return low, max(a.index * every + every - 1 if a.op.by_update else a.index for _, a in self.body)
 
 
 def unroll(diagram: Diagram, plan: Plan) -> Unrolled:
@@ -61,6 +66,5 @@ def unroll(diagram: Diagram, plan: Plan) -> Unrolled:
         parts[1].extend((stream, action) for action in order[cut:])
     for part in parts:
         part.sort(key=lambda item: plan.sequence[item[1]])
-    update = base // diagram.every
-    body = tuple((stream, a.shifted(-update if a.op is Op.U else -base)) for stream, a in parts[1])
+    body = tuple((stream, action.later(-base, diagram.every)) for stream, action in parts[1])
     return Unrolled(tuple(parts[0]), body, base, plan.microbatches, diagram.every)

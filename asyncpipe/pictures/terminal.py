@@ -1,16 +1,18 @@
-"""The stream x time diagram in a terminal: boxes by op, idle time as dots, updates that take no time as marks."""
+"""The stream x time diagram in a terminal: boxes by op, idle time as dots, updates that take no time as marks.
+
+Streams that only communicate, at no cost, are named in one line instead.
+"""
 
 from __future__ import annotations
 
 import math
 
 from asyncpipe.ir import Op
+from asyncpipe.pictures.palette import LOOKS
 from asyncpipe.pictures.timeline import Box, Row, Timeline
 
 __all__ = ["draw", "scale_for"]
 
-_FILL = {Op.F: "-", Op.B: "=", Op.I: "=", Op.W: "~", Op.U: "#"}
-_COLOURS = {Op.F: "30;46", Op.B: "30;43", Op.I: "30;43", Op.W: "30;45", Op.U: "97;41"}
 _IDLE = "."
 _MOST = 12
 """Columns for the shortest box, at most."""
@@ -19,6 +21,7 @@ _MOST = 12
 def scale_for(timeline: Timeline) -> int:
     """Columns per unit of time, so that labels fit into the shortest box."""
     boxes = [box for row in timeline.rows for box in row.boxes if box.end > box.start]
+    boxes = [box for box in boxes if not _is_communication(box)] or boxes
     shortest = min((box.end - box.start for box in boxes), default=1.0)
     label = max((len(str(box.action)) for box in boxes), default=3)
     return max(1, min(_MOST, math.ceil((label + 1) / shortest)))
@@ -26,11 +29,13 @@ def scale_for(timeline: Timeline) -> int:
 
 def draw(timeline: Timeline, width: int = 100, colour: bool = False) -> str:
     """The diagram, cut at `width` columns; the last line of a cut picture says how much is missing."""
-    names = max((len(row.name) for row in timeline.rows), default=0)
+    hidden = [row.name for row in timeline.rows if _takes_no_time(row)]
+    rows = [row for row in timeline.rows if row.name not in hidden]
+    names = max((len(row.name) for row in rows), default=0)
     room = max(20, width - names - 3)
     scale = scale_for(timeline)
     lines = []
-    for row in timeline.rows:
+    for row in rows:
         lines.append(f"{row.name:<{names}} |{_boxes(row, scale, room, timeline.end, colour)}|")
         lines += [f"{'':<{names}} |{marks}" for marks in _marks(row, scale, room)]
     lines.append(f"{'time':<{names}}  {_axis(timeline.end, scale, room)}")
@@ -38,7 +43,28 @@ def draw(timeline: Timeline, width: int = 100, colour: bool = False) -> str:
         enough = math.ceil(timeline.end * scale) + names + 3
         seen = f"(the first {room / scale:g} of {timeline.end:g}; --width {enough} shows all)"
         lines.append(f"{'':<{names}}  {seen}")
+    lines += [_hidden(hidden, names, width)] if hidden else []
     return "\n".join(lines) + "\n"
+
+
+def _is_communication(box: Box) -> bool:
+    return box.action.op is Op.SYNC or box.action.op.is_transfer
+
+
+def _takes_no_time(row: Row) -> bool:
+    """Whether a stream only communicates, and that costs nothing."""
+    return bool(row.boxes) and all(box.end == box.start and _is_communication(box) for box in row.boxes)
+
+
+def _hidden(names: list[str], indent: int, width: int) -> str:
+    """One line that names the streams that are not drawn, as many as fit."""
+    text = f"{'':<{indent}}  (nothing takes time on "
+    for shown in range(len(names), 0, -1):
+        more = f" and {len(names) - shown} more" if shown < len(names) else ""
+        line = f"{text}{', '.join(names[:shown])}{more})"
+        if len(line) <= width:
+            return line
+    return f"{text}{len(names)} streams)"
 
 
 def _boxes(row: Row, scale: int, room: int, end: float, colour: bool) -> str:
@@ -52,13 +78,13 @@ def _boxes(row: Row, scale: int, room: int, end: float, colour: bool) -> str:
         for i, character in enumerate(text):
             if first + i < len(cells):
                 cells[first + i] = character
-                paint[first + i] = _COLOURS[box.action.op] if i < len(text) - 1 or len(text) == 1 else ""
+                paint[first + i] = LOOKS[box.action.op].ansi if i < len(text) - 1 or len(text) == 1 else ""
     return "".join(cells) if not colour else _painted(cells, paint)
 
 
 def _label(box: Box, length: int) -> str:
     """The action's text, or its microbatch where that is too long, filled up by op; the last column stays free."""
-    fill = _FILL[box.action.op]
+    fill = LOOKS[box.action.op].fill
     for text in (str(box.action), str(box.action.index), ""):
         if len(text) < length or not text:
             return (text + fill * length)[: max(1, length - 1)] + (" " if length > 1 else "")

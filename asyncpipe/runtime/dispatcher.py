@@ -107,7 +107,7 @@ class Dispatcher:
                 self._enqueue(stream, launch.action)
 
     def _enqueue(self, stream: int, action: Action) -> None:
-        microbatch = action.index * self._every if action.op is Op.U else action.index
+        microbatch = action.index * self._every if action.op.by_update else action.index
         heapq.heappush(self._ready, (_RANK[action.op], microbatch, action.stage, stream))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from asyncpipe.errors import NumericalError
-from asyncpipe.ir import Action, Op, Program
+from asyncpipe.ir import TRANSFERS, Action, Op, Program
 from asyncpipe.runtime.feed import Feed
 from asyncpipe.runtime.optimizers import StageOptimizer
 from asyncpipe.runtime.stage import Gradients, Stage
@@ -69,6 +69,8 @@ class Execution:
             Op.I: self.input_gradient,
             Op.W: self.weight_gradient,
             Op.U: self.update,
+            # One memory holds all emulated devices: what is sent is there.
+            **dict.fromkeys(TRANSFERS, lambda stream, stage, index: None),
         }
 
     @property
@@ -126,7 +128,8 @@ class Execution:
     def _begin_backward(self, stage: int, microbatch: int) -> int:
         slot = self.slot(stage, microbatch)
         read, _ = self.reads[stage][slot]
-        self.reads[stage][slot] = (read, self.version(stage) - read)
+        between = 0 if self.program.backward_weights == "same" else self.version(stage) - read
+        self.reads[stage][slot] = (read, between)
         return slot
 
     def _hand_down(self, stage: int, microbatch: int, inputs: tuple[Tensor | None, ...]) -> None:

@@ -15,6 +15,7 @@ from unicodedata import category
 
 from asyncpipe.errors import Position, did_you_mean
 from asyncpipe.schedule.expression import ExpressionError
+from asyncpipe.schedule.json_schema import NUMBER_PATTERN, Schema, default_of, described, schema_of
 from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, scalar_value
 from asyncpipe.schedule.source import Sequence as SequenceNode
 
@@ -109,6 +110,10 @@ class Integer:
         number = isinstance(node, Scalar) and node.quoted and type(scalar_value(node.text)) is int
         return _wrong(self, node, report, "remove the quotes" if number else "")
 
+    def schema(self) -> Schema:
+        limits = {"enum": [self.low]} if self.low == self.high else {"minimum": self.low, "maximum": self.high}
+        return described({"type": "integer", **limits}, self.what)
+
 
 def fraction(text: str) -> Fraction | None:
     """The number, exactly, where it is at most 1e12 and a multiple of 1e-12 or a fraction; None for anything else."""
@@ -146,6 +151,10 @@ class Real:
         assert isinstance(node.value, int | float)
         return float(node.value) if node.value < inf else None
 
+    def schema(self) -> Schema:
+        limits = {"minimum": 0, "maximum": 10**12} if self.exact else {"minimum": 0}
+        return {"type": ["number", "string"], **limits, "pattern": NUMBER_PATTERN, "description": self.expects}
+
 
 @dataclass(frozen=True)
 class Text:
@@ -169,6 +178,9 @@ class Text:
             return MISSING
         unquoted = isinstance(node, Scalar) and not node.quoted
         return _wrong(self, node, report, "put it into quotes" if unquoted else "")
+
+    def schema(self) -> Schema:
+        return described({"type": "string", "pattern": r"\S"}, "" if self.what == "a text" else self.what)
 
 
 @dataclass(frozen=True)
@@ -201,18 +213,24 @@ class Choice:
         )
         return MISSING
 
+    def schema(self) -> Schema:
+        return described({"type": "string", "enum": list(self.choices)}, self.what)
+
 
 @dataclass(frozen=True)
 class Parsed:
     """A small language inside a scalar: an expression, a rule, a range of layers.
 
-    `place` tells the value where it stands.
+    `place` tells the value where it stands. For editors: a `pattern` that every text of the language matches, and texts
+    to offer.
     """
 
     expects: str
     parse: Callable[[str], Any]
     code: str
     place: Callable[[Any, Position], Any] = lambda value, where: value
+    pattern: str = ""
+    examples: tuple[str, ...] = ()
 
     def accepts(self, node: Node) -> bool:
         return isinstance(node, Scalar) and type(node.value) in (int, str)
@@ -228,6 +246,11 @@ class Parsed:
             report.error(self.code, error.message, node.at(error.offset, error.length))
             return MISSING
         return self.place(value, node.where)
+
+    def schema(self) -> Schema:
+        more = {"pattern": self.pattern, "examples": list(self.examples)}
+        given = {key: value for key, value in more.items() if value}
+        return {"type": ["string", "integer"], **given, "description": self.expects}
 
 
 @dataclass(frozen=True)
@@ -249,6 +272,10 @@ class ListOf:
         values = [self.item.read(item, report) for item in node.items]
         return MISSING if MISSING in values else tuple(values)
 
+    def schema(self) -> Schema:
+        schema = {"type": "array", "items": schema_of(self.item), "minItems": self.least}
+        return described(schema, "" if self.what == "a list" else self.what)
+
 
 @dataclass(frozen=True)
 class OneOf:
@@ -263,6 +290,9 @@ class OneOf:
     def read(self, node: Node, report: Report) -> Any:
         kind = next((kind for kind in self.kinds if kind.accepts(node)), None)
         return _wrong(self, node, report) if kind is None else kind.read(node, report)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [schema_of(kind) for kind in self.kinds], "description": self.expects}
 
 
 @dataclass(frozen=True)
@@ -290,6 +320,10 @@ class MapOf:
         values = [(name.text, self.item.read(value, report), name.where) for name, value in node.items]
         return MISSING if any(value is MISSING for _, value, _ in values) else tuple(values)
 
+    def schema(self) -> Schema:
+        items = {"patternProperties": {f"^(?:{self.pattern})$": schema_of(self.item)}, "additionalProperties": False}
+        return {"type": "object", **items, "minProperties": 1, "description": self.what}
+
 
 @dataclass(frozen=True)
 class Key:
@@ -299,6 +333,10 @@ class Key:
     kind: Kind
     default: Any = MISSING
     about: str = ""
+
+    def schema(self) -> Schema:
+        schema = described(schema_of(self.kind), self.about)
+        return schema if self.default is MISSING else {**schema, **default_of(self.default, schema)}
 
 
 @dataclass(frozen=True)
@@ -341,6 +379,11 @@ class Object:
         failed = len(report.diagnostics) > before or any(v is MISSING for v in values.values())
         places = {"": node.where, **{str(name.value): name.where for name, _ in node.items}}
         return MISSING if failed else self.build(places=places, **values)
+
+    def schema(self) -> Schema:
+        required = [key.name for key in self.keys if key.default is MISSING]
+        properties = {key.name: key.schema() for key in self.keys}
+        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
     def _misspelt(self, key: str, node: Mapping) -> bool:
         """Whether an unknown key was surely meant to be this one: then one error is enough."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asyncpipe.errors import Position, ScheduleError, UsageError, did_you_mean
+from asyncpipe.schedule.extend import resolve_extends
 from asyncpipe.schedule.format import SCHEDULE
 from asyncpipe.schedule.kinds import MISSING
 from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, parse_text, read_file
@@ -56,7 +57,8 @@ def read_schedule(name: str | Path, report: Report, overrides: Sequence[str] = (
 
 def load_text(text: str, file: str, report: Report, overrides: Sequence[str] = ()) -> Schedule | None:
     """Validates a schedule's text; None if that failed, with the findings in `report`."""
-    node = parse_text(text, file, report)
+    parsed = parse_text(text, file, report)
+    node = None if parsed is None else resolve_extends(parsed, file, library(), report)
     if node is None:
         return None
     node = apply_overrides(node, overrides, report)

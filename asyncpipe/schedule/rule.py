@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from asyncpipe.errors import Position
-from asyncpipe.ir import Op
+from asyncpipe.ir import AUTHORED, Op
 from asyncpipe.schedule.expression import (
     Expression,
     ExpressionError,
@@ -20,8 +20,10 @@ __all__ = ["BodyEntry", "Rule", "parse_body_entry", "parse_rule"]
 
 _CONSTANTS = ("S", "D", "last")
 _TARGET_NAMES = {True: ("s", "g", "lo", "hi", *_CONSTANTS), False: ("s", "m", "g", "lo", "hi", *_CONSTANTS)}
+_KNOWN = (*AUTHORED, Op.SYNC)
+"""The ops that a rule may name; of the compiler's own, the synchronisation of replicas."""
 _ALONE = {"target": "", "source": "; a rule has one source, and `when` before its condition", "entry": ""}
-_REFERENCE = re.compile(r"\s*([A-Za-z ]*?)\s*\[([^\[\],]*),([^\[\],]*)\]\s*")
+_REFERENCE = re.compile(r"\s*([A-Za-z_ ]*?)\s*\[([^\[\],]*),([^\[\],]*)\]\s*")
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Rule:
 
     @property
     def index(self) -> str:
-        """The name of the target's second index: `m`, or `g` where updates are the target."""
-        return "g" if self.targets == (Op.U,) else "m"
+        """The name of the target's second index: `m`, or `g` where the target counts updates."""
+        return "g" if self.targets[0].by_update else "m"
 
     def __str__(self) -> str:
         target_stage = "s" if self.target_stage is None else str(self.target_stage)
@@ -87,7 +89,7 @@ def parse_rule(text: str) -> Rule:
     end = when.start() if when else len(text)
     source = _reference(text[match.end() : end], match.end(), "source")
     _check_target(target)
-    updates = target.ops == (Op.U,)
+    updates = target.ops[0].by_update
     if source.stage is not None:
         _check_names(source.stage, ("s", *_CONSTANTS), source.stage_offset)
     _check_names(source.index, _TARGET_NAMES[updates], source.index_offset)
@@ -141,10 +143,11 @@ def _ops(match: re.Match[str], offset: int, what: str) -> tuple[Op, ...]:
     words = list(re.finditer(r"\S+", match[1]))
     if not words:
         raise ExpressionError("an op is missing before '['", offset + match.start(2) - 1)
+    known = AUTHORED if what == "entry" else _KNOWN
     for word in words:
-        if word[0] not in Op.__members__:
+        if word[0] not in known:
             at = offset + match.start(1) + word.start()
-            raise ExpressionError(f"unknown op {word[0]!r}; expected one of F, B, I, W, U", at, len(word[0]))
+            raise ExpressionError(f"unknown op {word[0]!r}; expected one of {', '.join(known)}", at, len(word[0]))
     if what != "target" and len(words) > 1:
         at = offset + match.start(1) + words[1].start()
         raise ExpressionError(f"unexpected {words[1][0]!r}: the {what} has one op", at, len(words[1][0]))
@@ -152,10 +155,11 @@ def _ops(match: re.Match[str], offset: int, what: str) -> tuple[Op, ...]:
 
 
 def _check_target(target: _Reference) -> None:
-    if Op.U in target.ops and len(target.ops) > 1:
-        message = "U counts updates, the other ops count microbatches: give each a rule of its own"
+    updates = [op for op in target.ops if op.by_update]
+    if 0 < len(updates) < len(target.ops):
+        message = f"{updates[0]} counts updates, the other ops count microbatches: give each a rule of its own"
         raise ExpressionError(message, target.offset, sum(map(len, target.ops)) + len(target.ops) - 1)
-    wanted = "g" if target.ops == (Op.U,) else "m"
+    wanted = "g" if updates else "m"
     if target.index != Name(wanted):
         message = f"the second index of the target must be {wanted}; shift the source instead"
         raise ExpressionError(message, target.index_offset, target.index_length)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asyncpipe.errors import Diagnostic, Position
+from asyncpipe.errors import Diagnostic, Position, Report
 
 __all__ = [
     "MAX_BYTES",
@@ -85,27 +85,6 @@ class Mapping:
 
 
 Node = Scalar | Sequence | Mapping
-
-
-@dataclass
-class Report:
-    """Collects diagnostics, so that one check can tell all that is wrong at once."""
-
-    diagnostics: list[Diagnostic] = field(default_factory=list)
-    _known: set[Diagnostic] = field(default_factory=set)
-
-    def error(self, code: str, message: str, where: Position | None, hint: str = "", **more: Any) -> None:
-        self.add(Diagnostic(code, message, where, hint, **more))
-
-    def add(self, diagnostic: Diagnostic) -> None:
-        """Adds a finding once: several stages, or the instance of `expect`, may find the same."""
-        if diagnostic not in self._known:
-            self._known.add(diagnostic)
-            self.diagnostics.append(diagnostic)
-
-    @property
-    def has_errors(self) -> bool:
-        return any(d.is_error for d in self.diagnostics)
 
 
 def scalar_value(text: str) -> object:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from asyncpipe.compiler import Compiled, compile_schedule
-from asyncpipe.errors import UsageError
+from asyncpipe.errors import ScheduleError, UsageError
 from asyncpipe.models.describe import LayerCost
 from asyncpipe.models.measure import measure_layers
 from asyncpipe.models.modules import split_layers
@@ -30,6 +30,7 @@ from asyncpipe.runtime.staleness import StalenessRecord
 from asyncpipe.runtime.threads import Hook
 from asyncpipe.schedule import Costs, Schedule, load
 from asyncpipe.staging import cut_stages
+from asyncpipe.verify.trainable import untrainable
 
 __all__ = ["FitReport", "Trainer"]
 
@@ -80,6 +81,8 @@ class Trainer:
             raise UsageError(f"loss: expected a function of (output, target), found {self.loss!r}", hint)
         if not isinstance(self.schedule, Schedule):
             self.schedule = load(self.schedule)
+        if not_yet := untrainable(self.schedule):
+            raise ScheduleError(not_yet)
         self.run_backend = choose_backend(self.backend)
         self.spec = optimizer_spec(self.optimizer)
         self.rate = self.learning_rate or LearningRate(self.spec.lr)

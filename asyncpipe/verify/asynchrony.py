@@ -8,7 +8,8 @@ from fractions import Fraction
 from asyncpipe.analysis.staleness import Staleness
 from asyncpipe.ir import Action, Op
 from asyncpipe.passes.diagram import Diagram
-from asyncpipe.passes.order import MAX_AHEAD, Plan, Replay, Stuck
+from asyncpipe.passes.order import MAX_AHEAD, Replay, Stuck
+from asyncpipe.passes.plan import Plan
 from asyncpipe.schedule import Schedule
 from asyncpipe.schedule.source import Report
 from asyncpipe.verify.order import explain_deadlock, explain_endless, shortest_cycle
@@ -44,7 +45,7 @@ def explain_no_steady_state(schedule: Schedule, stuck: Stuck, report: Report) ->
 def _late(replay: Replay) -> list[tuple[Op, int]]:
     """The ops that lag far behind the others, which nothing explains but a stream that prefers others."""
     every = replay.diagram.every
-    progress = {(op, s): f * (every if op is Op.U else 1) for (op, s), f in replay.frontier.items()}
+    progress = {(op, s): f * (every if op.by_update else 1) for (op, s), f in replay.frontier.items()}
     return [key for key, done in progress.items() if max(progress.values()) - done > MAX_AHEAD // 2]
 
 
@@ -57,6 +58,11 @@ def _is_ready(replay: Replay, op: Op, stage: int) -> bool:
 def _starved(schedule: Schedule, diagram: Diagram, op: Op, stage: int, report: Report) -> None:
     stream = diagram.streams[diagram.assign[op, stage](0)]
     group = schedule.streams[stream.group]
+    if stream.every_nth == (1, 0) and group.count > 1 and group.assign != "dynamic":
+        message = f"the streams of group {group.name} drift apart: microbatch m goes to stream m % {group.count}, but"
+        message += " they take different times for it, and nothing makes the fast ones wait"
+        report.error("AP503", message, group.where("count", "runs"), "add `in_flight`, or `assign: dynamic`")
+        return
     message = f"{op} of stage {stage} starves: stream {stream.name} always has something more urgent to run"
     hint = f"put {op} earlier in the `order` of group {group.name}, or add a rule that waits for it"
     report.error("AP503", message, group.where("order", "runs"), hint)
@@ -98,7 +104,7 @@ def _dependents(diagram: Diagram, plan: Plan) -> dict[Action, set[Action]]:
     every, far = diagram.every, plan.start + _FAR * plan.microbatches
 
     def folded(action: Action) -> Action:
-        step = plan.microbatches // every if action.op is Op.U else plan.microbatches
+        step = plan.microbatches // every if action.op.by_update else plan.microbatches
         return action._replace(index=action.index % step)
 
     steady = [[folded(a) for a in order[cut:]] for order, cut in zip(plan.orders, plan.cuts, strict=True)]
@@ -106,7 +112,7 @@ def _dependents(diagram: Diagram, plan: Plan) -> dict[Action, set[Action]]:
     for order in steady:
         for before, action in zip(order[-1:] + order[:-1], order, strict=True):
             dependents[before].add(action)
-            for source, _ in diagram.predecessors(action.shifted(far // every if action.op is Op.U else far)):
+            for source, _ in diagram.predecessors(action.later(far, every)):
                 dependents[folded(source)].add(action)
     return dependents
 

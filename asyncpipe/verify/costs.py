@@ -48,6 +48,6 @@ def _waits_for(diagram: Diagram, key: Key) -> set[Key]:
 
 def _persists(diagram: Diagram, op: Op, family: EdgeFamily) -> bool:
     """Whether the edge still exists for late microbatches."""
-    unit = diagram.every if op is Op.U else 1
+    unit = diagram.every if op.by_update else 1
     settle, modulus = (-(-number // unit) for number in diagram.repeats)
     return any(family.index(i, None) is not None for i in range(settle, settle + modulus))

@@ -45,10 +45,13 @@ def _cycle(schedule: Schedule, cycle: list[Step]) -> Diagnostic:
 
 def _blockers(schedule: Schedule, replay: Replay, action: Action) -> Iterator[Step]:
     """What keeps a blocked action from starting: unfinished sources, or the line of its body before it."""
-    for source, origin in replay.diagram.predecessors(action, replay.n):
+    for source, origin in replay.diagram.predecessors(action):
         if not replay.is_done(source):
             yield source, origin
-    lane = replay.lanes[replay.diagram.stream_of(action)]
+    number = replay.lane_of(action)
+    if number is None:
+        return
+    lane = replay.lanes[number]
     if lane.stream.body and lane.nexts is not None and lane.nexts != action:
         where = schedule.streams[lane.stream.group].where("body")
         yield lane.nexts, Origin(f"the body of {lane.stream.name} runs it first", where)

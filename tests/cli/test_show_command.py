@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +152,98 @@ def test_invalid_schedule_is_explained_like_by_check() -> None:
     assert (shown.code, shown.stdout) == (3, "")
     assert shown.stderr == checked.stderr
     assert shown.stderr.startswith("<-o #2>:1:2: error[AP111]: expected OP[stage, index] as target, found 'F'\n")
+
+
+def test_pictures_go_into_files_and_stderr_names_them(tmp_path: Path) -> None:
+    files = {option: str(tmp_path / f"x.{option}") for option in ("svg", "html", "trace")}
+    options = [word for option, file in files.items() for word in (f"--{option}", file)]
+    outcome = invoke("show", "async-lu", "--stages", "2", *options)
+    assert (outcome.code, outcome.stdout) == (0, "")
+    assert outcome.stderr == "".join(f"wrote {file}\n" for file in files.values())
+    assert (tmp_path / "x.svg").read_text().startswith("<svg ")
+    assert (tmp_path / "x.html").read_text().startswith("<!DOCTYPE html>")
+    assert json.loads((tmp_path / "x.trace").read_text())["displayTimeUnit"] == "ms"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("option", ["--svg", "--html", "--trace"])
+def test_dash_is_stdout(option: str, tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    invoke("show", "sgd", "--stages", "2", option, str(file))
+    outcome = invoke("show", "sgd", "--stages", "2", option, "-")
+    assert (outcome.code, outcome.stdout, outcome.stderr) == (0, file.read_text("utf-8"), "")
+
+
+def test_page_of_a_plan_tells_its_steady_state() -> None:
+    text = invoke("show", "async-lu", "--stages", "3", "--html", "-").stdout
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    assert facts == {"period": "3 per microbatch", "staleness per stage": "2 1 0", "makespan": "36", "work": "90"}
+
+
+def test_json_and_files_come_together(tmp_path: Path) -> None:
+    file = tmp_path / "x.svg"
+    outcome = invoke("show", "sgd", "--json", "--svg", str(file))
+    assert json.loads(outcome.stdout)["schema"] == "asyncpipe.show/1"
+    assert (outcome.stderr, file.exists()) == (f"wrote {file}\n", True)
+
+
+def test_file_that_is_replaced_stays_whole_until_then(tmp_path: Path) -> None:
+    """A link stays a link, and a picture that cannot be made leaves what was there."""
+    file, link = tmp_path / "x.svg", tmp_path / "link.svg"
+    file.write_text("old")
+    link.symlink_to(file)
+    failed = invoke("show", "sgd", "--microbatches", "2000", "--stages", "4", "--svg", str(link))
+    assert failed.code == 2
+    assert failed.stderr == (
+        "error: --svg shows at most 20,000 boxes, not 24,000\n"
+        "  help: use fewer --microbatches or --stages; --html and --trace show more\n"
+    )
+    assert file.read_text() == "old"
+    assert invoke("show", "sgd", "--svg", str(link)).code == 0
+    assert file.read_text().startswith("<svg ")
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.svg", "x.svg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("none/x.svg", "No such file or directory"), ("folder", "Is a directory"), ("", "")]
+)
+def test_file_that_cannot_be_written_is_a_usage_error(name: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    outcome = invoke("show", "sgd", "--svg", str(tmp_path / name) if name else "")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith("error: --svg ")
+    assert reason in outcome.stderr
+    assert "  help: " in outcome.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--level", "L0", "--stages", "3"], "--stages has no meaning with --level L0"),
+        (
+            ["--level", "L0", "--costs", "F=2", "--microbatches", "3"],
+            "--microbatches, --costs have no meaning with --level L0",
+        ),
+        (["--level", "L1", "--width", "50"], "--width has no meaning with --level L1"),
+        (["--level", "L2", "--svg", "x.svg"], "--svg has no meaning with --level L2"),
+        (["--level", "L2", "--color"], "--color has no meaning with --level L2"),
+        (["--json", "--width", "50"], "--width has no meaning with --json"),
+        (["--html", "x.html", "--width", "50"], "--width has no meaning with --html"),
+        (["--svg", "-", "--html", "-"], "--svg and --html both write to stdout"),
+        (["--json", "--trace", "-"], "--json and --trace both write to stdout"),
+        (["--svg", "x", "--html", "./x"], "--svg and --html both write to ./x"),
+    ],
+)
+def test_options_without_meaning_are_named(arguments: list[str], message: str) -> None:
+    outcome = invoke("show", "sgd", *arguments)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.splitlines()[0] == f"error: {message}"
+    assert outcome.stderr.splitlines()[1].startswith("  help: ")
+
+
+def test_too_large_a_plan_is_a_usage_error() -> None:
+    outcome = invoke("show", "sgd", "--stages", "100", "--microbatches", "10000")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith("error: a picture shows at most 2,000,000 launches and waits, not ")

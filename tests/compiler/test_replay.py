@@ -8,7 +8,13 @@ HEAD = """program hand
 stages 2 every 1 start 0 step 1 iterations 0 microbatches 2
 slots 2 2
 place 0 0
-update racy mean latest
+update racy mean shared all 1
+weights latest latest
+gradient
+recompute none
+aux chain
+replicas 1
+versions 1 1
 costs unit 1 F {F} B {B} U {U}
 stream a device 0 runs F B U
 stream b device 0 runs F B U

@@ -7,20 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from asyncpipe.compiler import compile_schedule
-from asyncpipe.ir import parse_action
 from asyncpipe.pictures.terminal import draw, scale_for
-from asyncpipe.pictures.timeline import Box, Row, Timeline, planned
-from asyncpipe.schedule import library, load
-
-
-def timeline(**rows: list[tuple[str, float, float]]) -> Timeline:
-    """Rows by name; each box is (action, start, end)."""
-    made = tuple(
-        Row(name, 0, tuple(Box(parse_action(text), start, end) for text, start, end in boxes))
-        for name, boxes in rows.items()
-    )
-    return Timeline(made, max((box.end for row in made for box in row.boxes), default=0.0))
+from asyncpipe.pictures.timeline import Timeline, planned
+from tests.pictures.timelines import compiled
+from tests.pictures.timelines import hand_made as timeline
 
 
 def test_boxes_are_as_long_as_their_times_and_filled_by_op() -> None:
@@ -86,7 +76,8 @@ def test_colours_change_no_character(width: int) -> None:
     coloured = draw(drawn, width, colour=True)
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == draw(drawn, width)
     assert all(line.endswith("\x1b[0m|") for line in coloured.splitlines() if "|" in line)
-    assert {"30;46", "30;43", "30;45", "97;41", "0"} == set(re.findall(r"\x1b\[([\d;]*)m", draw(drawn, colour=True)))
+    codes = set(re.findall(r"\x1b\[([\d;]*)m", draw(drawn, colour=True)))
+    assert codes == {"30;46", "30;43", "30;103", "30;42", "97;41", "0"}
 
 
 def test_nothing_is_drawn_as_nothing() -> None:
@@ -94,13 +85,32 @@ def test_nothing_is_drawn_as_nothing() -> None:
     assert draw(timeline(main=[])) == "main ||\ntime  0\n"
 
 
-@pytest.mark.parametrize("name", library())
-def test_streams_of_a_plan_do_one_thing_at_a_time_and_all_of_it(name: str) -> None:
-    compiled = compile_schedule(load(name), 3)
-    found = planned(compiled.program(7))
-    for row in found.rows:
-        assert all(a.end <= b.start for a, b in pairwise(row.boxes))
-    actions = [str(box.action) for row in found.rows for box in row.boxes]
-    assert sorted(actions) == sorted(f"{s}{op}{m}" for s in range(3) for op in "FBU" for m in range(7))
-    assert found.end == max(box.end for row in found.rows for box in row.boxes)
+def test_input_and_weight_gradients_have_fills_of_their_own() -> None:
+    drawn = timeline(main=[("0F0", 0, 1), ("0I0", 1, 3), ("0W0", 3, 5), ("0R1", 5, 7), ("0SYNC0", 7, 9)])
+    assert draw(drawn).splitlines()[0] == "main |0F0 0I0++++ 0W0~~~~ 0R1%%%% 0SYNC0@ |"
+
+
+def test_streams_that_only_communicate_at_no_cost_are_named_in_one_line() -> None:
+    rows = {f"copy[{i}->{i + 1}]": [(f"{i}SEND_F0", 1.0, 1.0)] for i in range(4)}
+    drawn = timeline(main=[("0F0", 0, 1), ("0B0", 1, 3), ("0U0", 3, 3)], update=[("1U0", 3, 3)], **rows)
+    assert draw(drawn) == (
+        "main   |0F0 0B0==== |\n       |            ^0U0\nupdate |............|\n       |            ^1U0\n"
+        "time    0       2\n        (nothing takes time on copy[0->1], copy[1->2], copy[2->3], copy[3->4])\n"
+    )
+    assert draw(drawn, 70).splitlines()[-1] == "        (nothing takes time on copy[0->1], copy[1->2] and 2 more)"
+    assert draw(drawn, 45).splitlines()[-1] == "        (nothing takes time on 4 streams)"
+
+
+def test_transfers_that_take_time_are_drawn_and_do_not_stretch_the_picture() -> None:
+    rows = {"copy[0->1]": [("0SEND_F0", 1.0, 1.5), ("0SEND_F1", 2.0, 2.0)]}
+    assert draw(timeline(main=[("0F0", 0, 1), ("0F1", 1, 2)], **rows)).splitlines()[:3] == [
+        "main       |0F0 0F1 |",
+        "copy[0->1] |....0 ..|",
+        "           |        ^0SEND_F1",
+    ]
+
+
+@pytest.mark.parametrize("name", ["async-lu", "sgd"])
+def test_streams_are_busy_for_as_long_as_their_actions_take(name: str) -> None:
+    found = planned(compiled((name,), 3).program(7))
     assert sum(row.busy for row in found.rows) == 3 * 7 * (1 + 2)

@@ -237,5 +237,6 @@ def test_overrides_pass_the_same_checks_as_the_file() -> None:
     with pytest.raises(ScheduleError) as caught:
         load("async-lu", ["in_flight=7", "update.write=rascy"])
     assert str(caught.value) == (
-        "<-o #2>:1:1: error[AP105]: expected one of ordered, racy, found the text 'rascy'\n  help: did you mean 'racy'?"
+        "<-o #2>:1:1: error[AP105]: expected one of ordered, racy, atomic, overwrite,"
+        " found the text 'rascy'\n  help: did you mean 'racy'?"
     )

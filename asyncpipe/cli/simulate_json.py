@@ -1,0 +1,152 @@
+"""The JSON of `asyncpipe simulate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from asyncpipe.analysis.bounds import Bounds
+from asyncpipe.analysis.bubbles import StreamTime
+from asyncpipe.analysis.loops import Loop
+from asyncpipe.analysis.memory import Memory
+from asyncpipe.analysis.simulate import Number, Spread, StreamUse
+from asyncpipe.analysis.staleness import Staleness
+from asyncpipe.cli.simulate_text import binding_text, cause_text
+from asyncpipe.cli.simulation import Results
+from asyncpipe.ir import relative_text
+
+__all__ = ["bounds_json", "document", "memory_json", "staleness_json"]
+
+
+def document(results: Results) -> dict[str, Any]:
+    """The keys of the contract, then what else is known; times are in the schedule's cost unit."""
+    found, instance = results.simulation, results.instance
+    return {
+        "schema": "asyncpipe.simulate/1",
+        "stages": found.program.stages,
+        "microbatches": instance.microbatches,
+        "period": float(found.period),
+        "makespan": _float(found.makespan),
+        "speedup": float(found.speedup),
+        "streams": [_stream(results, use, time) for use, time in zip(found.streams, results.streams, strict=True)],
+        "staleness": staleness_json(found.staleness),
+        "in_flight": list(results.memory.in_flight),
+        "weight_versions": list(results.memory.versions),
+        "bounds": bounds_json(results.bounds, results.instance.endless.unit),
+        "schedule": found.program.schedule,
+        "replicas": found.program.replicas,
+        "throughput": float(found.throughput),
+        "slots": list(instance.compiled.slots),
+        "memory": memory_json(results.memory),
+        "bound_by": _bound_by(results),
+        "critical_path": _loop(results.path),
+        "recurs": all(run.recurrence is not None for run in results.runs),
+        "lambda": _lambda(results),
+        "distributions": _distributions(results),
+        "sweep": _sweep(results),
+    }
+
+
+def _float(value: Number | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def staleness_json(found: Staleness) -> dict[str, Any]:
+    return {
+        "apply": [float(value) for value in found.apply],
+        "max": list(found.max),
+        "forward_backward": [float(value) for value in found.forward_backward],
+    }
+
+
+def _stream(results: Results, use: StreamUse, time: StreamTime) -> dict[str, Any]:
+    """`busy` is a time of the whole run; shares are of the steady state, and those of `waits` sum to `idle`."""
+    graph, diagram = results.runs[0].graph, results.instance.compiled.diagram
+    waits = [
+        {"share": ticks / time.length, "because": cause_text(cause, graph, diagram)} for cause, ticks in time.waits
+    ]
+    return {
+        "name": use.name,
+        "device": use.device,
+        "busy": _float(use.busy),
+        "utilisation": float(use.utilisation),
+        "idle": time.idle / time.length,
+        "held": time.held / time.length,
+        "waits": waits,
+    }
+
+
+def bounds_json(found: Bounds, unit: Fraction) -> dict[str, float | None]:
+    """Per microbatch; a recurrence of 0 where nothing waits in a cycle, null where that was not looked for."""
+    recurrence = None if found.recurrence is None else float(found.recurrence * unit)
+    return {"resource": float(found.resource * unit), "recurrence": recurrence}
+
+
+def _bound_by(results: Results) -> dict[str, Any]:
+    compiled, found = results.instance.compiled, results.bounds
+    return {
+        "text": binding_text(found, compiled.period / compiled.ticks.unit),
+        "streams": list(found.streams),
+        "cycle": _loop(found.cycle, results.instance.endless.unit),
+    }
+
+
+def memory_json(found: Memory) -> dict[str, Any]:
+    """Peaks per device: in bytes, or in stages."""
+    rows = [{"device": d.device, "activations": d.activations, "parameters": d.parameters} for d in found.devices]
+    return {"unit": "bytes" if found.in_bytes else "stages", "devices": rows}
+
+
+def _loop(loop: Loop | None, unit: Fraction = Fraction(1)) -> dict[str, Any] | None:
+    if loop is None:
+        return None
+    return {
+        "time": float(loop.time * unit),
+        "microbatches": loop.microbatches,
+        "steps": [
+            {
+                "action": relative_text(step.action),
+                "because": step.reason,
+                "line": step.where.line if step.where else None,
+            }
+            for step in loop.steps
+        ],
+    }
+
+
+def _lambda(results: Results) -> float | None:
+    """The paper's speed-up for this number of microbatches, null where it is not defined."""
+    decoupled = results.decoupled
+    if decoupled is None or decoupled.why_not:
+        return None
+    return float(decoupled.speedup(results.instance.microbatches))
+
+
+def _distributions(results: Results) -> dict[str, Any] | None:
+    found = results.simulation
+    if not found.spreads:
+        return None
+    spreads = {name: _spread(spread) for name, spread in found.spreads.items()}
+    return {"samples": found.samples, "seed": results.asked.seed, **spreads}
+
+
+def _spread(spread: Spread | None) -> dict[str, float] | None:
+    return None if spread is None else {"median": spread.median, "p10": spread.low, "p90": spread.high}
+
+
+def _sweep(results: Results) -> dict[str, Any] | None:
+    if not results.sweep:
+        return None
+    points: Sequence[dict[str, Any]] = [
+        {
+            "delay": float(p.delay) if isinstance(p.delay, Fraction) else str(p.delay),
+            "throughput": float(p.throughput),
+            "against": float(p.against),
+            "ratio": float(p.ratio),
+            "spread": _spread(p.spread),
+        }
+        for p in results.sweep
+    ]
+    against = None if results.against is None else results.against.endless.schedule
+    return {"stream": str(results.swept), "against": against, "points": points}

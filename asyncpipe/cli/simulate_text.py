@@ -1,0 +1,268 @@
+"""The text of `asyncpipe simulate`: a section for each kind of statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from asyncpipe.analysis.bounds import Bounds
+from asyncpipe.analysis.bubbles import Cause, StreamTime
+from asyncpipe.analysis.critical_path import reason_of
+from asyncpipe.analysis.launch_graph import LaunchGraph
+from asyncpipe.analysis.loops import Loop
+from asyncpipe.analysis.memory import Memory
+from asyncpipe.analysis.simulate import Number, StreamUse
+from asyncpipe.cli.options import compact, costs_text, counted, number, several
+from asyncpipe.cli.simulation import Results
+from asyncpipe.passes.diagram import Diagram
+from asyncpipe.schedule import Costs
+
+__all__ = ["binding_text", "memory_texts", "report"]
+
+_MOST_STREAMS, _MOST_CAUSES, _MOST_HOPS = 16, 3, 40
+_MANY = 12
+
+
+def report(results: Results) -> str:
+    """Everything, ready to print."""
+    sections = (
+        ("", _instance(results)),
+        ("time", _times(results)),
+        ("streams", _streams(results)),
+        ("staleness", _staleness(results)),
+        ("memory", _memory(results)),
+        ("bounds", _bounds(results)),
+        ("critical path", _path(results.path)),
+        ("distributions", _distributions(results)),
+        ("delays", _sweep(results)),
+    )
+    lines: list[str] = []
+    for title, body in sections:
+        found = list(body)
+        if found:
+            lines += [*([title] if title else []), *found]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<{_MANY}} {text}"
+
+
+def _instance(results: Results) -> Iterator[str]:
+    instance, program = results.instance, results.instance.endless
+    size = f"{counted(program.stages, 'stage')}, {counted(instance.microbatches, 'microbatch', 'microbatches')}"
+    replicas = f", {counted(program.replicas, 'replica')}" if program.replicas > 1 else ""
+    yield f"{program.schedule}: {size}{replicas}"
+    shown = {op: tuple(Fraction(t) * program.unit for t in times) for op, times in program.costs.items()}
+    short = {op: times if len(set(times)) > 1 else times[:1] for op, times in shown.items() if not op.is_transfer}
+    texts = [costs_text(Costs(tuple((op.value, t) for op, t in short.items())), short)]
+    texts += [f"{op}={compact(shown[op])}" for op in shown if op.is_transfer and any(shown[op])]
+    yield _row("costs", " ".join(texts))
+    for op, distribution in results.asked.costs.noise.items():
+        if op in program.costs:
+            yield _row("", f"{op} is {distribution}")
+    for delay in instance.timing.delays:
+        yield _row("delay", f"{delay.value} for each microbatch of {delay.selector}")
+    for straggler in instance.timing.stragglers:
+        yield _row("straggler", f"{straggler.selector} takes {number(straggler.factor)} times as long")
+
+
+def _times(results: Results) -> Iterator[str]:
+    found = results.simulation
+    of = " of each replica" if found.program.replicas > 1 else ""
+    yield _row("period", f"{number(found.period)} per microbatch{of}")
+    yield _row("speed-up", f"{float(found.speedup):.2f}x the same actions one after another")
+    if found.makespan is not None:
+        count = counted(results.instance.microbatches, "microbatch", "microbatches")
+        yield _row("makespan", f"{number(found.makespan)} for {count}")
+    if not all(run.recurrence for run in results.runs):
+        yield _row("", "the streams drift apart: what follows is counted in the later half of a long run")
+    yield from _lambda(results)
+
+
+def _lambda(results: Results) -> Iterator[str]:
+    decoupled = results.decoupled
+    if decoupled is None:
+        yield _row("lambda", "not defined: forward and backward share streams")
+    elif decoupled.why_not:
+        yield _row("lambda", f"not defined: {decoupled.why_not}")
+    else:
+        b = results.instance.microbatches
+        formula = f"(1 + beta)b/(b + beta) with beta {number(decoupled.beta)}"
+        yield _row(
+            "lambda", f"{float(decoupled.speedup(b)):.2f}x = {formula}, {float(decoupled.limit):.2f}x in the end"
+        )
+
+
+def _streams(results: Results) -> Iterator[str]:
+    """A line for each stream that ever works, and what it waits for; of many, the busiest and the idlest of a group."""
+    shown = [(use, time) for use, time in zip(results.simulation.streams, results.streams, strict=True) if time.busy]
+    width = max((len(use.name) for use, _ in shown), default=0)
+    left = len(shown) - _MOST_STREAMS
+    if left > 0:
+        shown = sorted(shown, key=lambda pair: -pair[1].idle)[:_MOST_STREAMS]
+    for use, time in shown:
+        yield _stream(use, time, width)
+        yield from _causes(results, time)
+    if left > 0:
+        yield f"  ... and {left} more, less idle than these"
+
+
+def _stream(use: StreamUse, time: StreamTime, width: int) -> str:
+    idle = 1 - float(use.utilisation) - time.held / time.length
+    held = f", held up {time.held / time.length:.1%}" if time.held else ""
+    shares = f"busy {float(use.utilisation):.1%}, idle {max(0.0, idle):.1%}{held}"
+    return f"  {use.name:<{width}}  device {use.device}  {shares}"
+
+
+def _causes(results: Results, time: StreamTime) -> Iterator[str]:
+    graph = results.runs[0].graph
+    for cause, ticks in time.waits[:_MOST_CAUSES]:
+        share = ticks / time.length
+        yield f"    {share:6.1%}  {cause_text(cause, graph, results.instance.compiled.diagram)}"
+    rest = sum(ticks for _, ticks in time.waits[_MOST_CAUSES:])
+    if rest:
+        yield f"    {rest / time.length:6.1%}  for {counted(len(time.waits) - _MOST_CAUSES, 'other cause')}"
+
+
+def cause_text(cause: Cause, graph: LaunchGraph, diagram: Diagram) -> str:
+    """`F of stage 0 waits for B of stage 0 (in_flight: 3)`."""
+    (op, stage), source = cause.keys(graph)
+    target = f"{op} of stage {stage}"
+    if source is None or cause.source is None:
+        return f"{target} waits for another replica"
+    reason, _ = reason_of(graph, diagram, cause.target, cause.source)
+    return f"{target} waits for {source[0]} of stage {source[1]} ({reason})"
+
+
+def _staleness(results: Results) -> Iterator[str]:
+    measured, is_random = results.simulation.staleness, results.instance.timing.is_random
+    apply, between = (
+        [float(f"{float(value):.3g}") if is_random else value for value in values]
+        for values in (measured.apply, measured.forward_backward)
+    )
+    yield _row("at update", compact(apply))
+    if list(measured.max) != apply:
+        yield _row("at most", compact(measured.max))
+    yield _row("at backward", compact(between))
+
+
+def _memory(results: Results) -> Iterator[str]:
+    yield _row("in flight", compact(results.memory.in_flight))
+    yield _row("slots", compact(results.instance.compiled.slots))
+    yield _row("versions", compact(results.memory.versions))
+    for name, text in memory_texts(results.memory):
+        yield _row(name, text)
+
+
+def memory_texts(found: Memory) -> Iterator[tuple[str, str]]:
+    """Per device (one line for all that are equal), or the largest where there are many."""
+    each = [(device.activations, device.parameters) for device in found.devices]
+    kinds = list(dict.fromkeys(each))
+    if len(kinds) > 4:
+        most = (max(a for a, _ in each), max(p for _, p in each))
+        yield f"{len(each)} devices", f"at most {_held(found.in_bytes, *most)}"
+        return
+    for kind in kinds:
+        devices = [found.devices[i].device for i, other in enumerate(each) if other == kind]
+        name = f"device {devices[0]}" if len(devices) == 1 else f"{len(devices)} devices"
+        yield name, _held(found.in_bytes, *kind)
+
+
+def _held(in_bytes: bool, activations: int, parameters: int) -> str:
+    if in_bytes:
+        return f"{_bytes(activations + parameters)}: activations {_bytes(activations)}, parameters {_bytes(parameters)}"
+    return f"activations of {counted(activations, 'stage')}, parameters of {counted(parameters, 'stage')}"
+
+
+def _bytes(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def _bounds(results: Results) -> Iterator[str]:
+    unit, found = results.instance.endless.unit, results.bounds
+    yield _row("resource", f"{number(found.resource * unit)}: the work of {several(found.streams)}")
+    if found.cycle is not None:
+        yield _row("recurrence", f"{number(found.cycle.period * unit)}: a cycle of waits")
+        yield from _loop(found.cycle)
+    period = Fraction(results.simulation.period)
+    if results.instance.timing.is_disturbed or results.instance.timing.is_random:
+        yield _row("period", f"{float(period / (found.best * unit)):.2f} times the larger one, under these times")
+    else:
+        yield _row("binds", binding_text(found, period / unit))
+
+
+def binding_text(found: Bounds, period: Fraction) -> str:
+    """What holds the period back, in words."""
+    binding = found.binding(period)
+    verb = "is" if len(found.streams) == 1 else "are"
+    busy = f"{several(found.streams)} {verb} always busy"
+    if binding == "order":
+        return f"the order of the streams: {float(period / found.best - 1):.1%} above both bounds"
+    if binding == "resource":
+        return busy
+    cycle = "" if found.cycle is None else f"a cycle through {_ends(found.cycle)}"
+    return cycle if binding == "recurrence" else f"{busy}; {cycle}"
+
+
+def _ends(loop: Loop) -> str:
+    """The reason that closes a cycle: its only wait for an earlier microbatch, mostly."""
+    reasons = [step.reason for step in (*loop.steps[1:], loop.steps[0])]
+    written = [reason for reason in dict.fromkeys(reasons) if reason != "data flow"]
+    return ", ".join(written[-2:]) or "data flow"
+
+
+def _loop(loop: Loop) -> Iterator[str]:
+    lines = list(loop.lines())
+    shown = (
+        lines
+        if len(lines) <= _MOST_HOPS
+        else [*lines[: _MOST_HOPS - 1], f"... {len(lines) - _MOST_HOPS} more ...", lines[-1]]
+    )
+    yield from (f"    {line}" for line in shown)
+
+
+def _path(loop: Loop | None) -> Iterator[str]:
+    if loop is not None:
+        yield f"  {number(loop.time)} for {counted(loop.microbatches, 'microbatch', 'microbatches')}"
+        yield from _loop(loop)
+
+
+def _distributions(results: Results) -> Iterator[str]:
+    found = results.simulation
+    if found.spreads:
+        yield f"  median, and 10% and 90% of {counted(found.samples, 'sample')}; the rest is at the central times"
+    for name, spread in found.spreads.items():
+        yield _row(name, f"{number(spread.median)}  {number(spread.low)} to {number(spread.high)}")
+
+
+def _sweep(results: Results) -> Iterator[str]:
+    if not results.sweep:
+        return
+    name = results.instance.endless.schedule
+    rival = "without delay" if results.against is None else results.against.endless.schedule
+    yield f"  throughput per unit of time, delay of {results.swept}"
+    rows = [("delay", name, rival, "ratio", "10% to 90%")]
+    for point in results.sweep:
+        spread = "exact" if point.spread is None else f"{point.spread.low:.3f} to {point.spread.high:.3f}"
+        rows.append((_shown(point.delay), _rate(point.throughput), _rate(point.against), f"{point.ratio:.3f}", spread))
+    yield from _table(rows)
+
+
+def _shown(value: object) -> str:
+    return number(value) if isinstance(value, Fraction) else str(value)
+
+
+def _rate(value: Number) -> str:
+    return f"{float(value):.6g}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

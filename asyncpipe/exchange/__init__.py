@@ -1,0 +1,1 @@
+"""Schedules to and from the forms of other programs."""

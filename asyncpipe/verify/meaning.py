@@ -1,0 +1,150 @@
+"""AP6xx: combinations that cannot mean anything, refused with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from asyncpipe.errors import Diagnostic, Report
+from asyncpipe.ir import Op
+from asyncpipe.passes.diagram import Diagram
+from asyncpipe.passes.names import stages_text
+from asyncpipe.schedule import Schedule, StreamGroup
+
+__all__ = ["check_copies", "check_meaning"]
+
+
+def check_meaning(schedule: Schedule, stages: int, report: Report) -> bool:
+    """Whether the parts of the schedule make sense together; the findings are in the report."""
+    found = [
+        *_versions(schedule),
+        *_private(schedule),
+        *_owners(schedule),
+        *_scope(schedule),
+        *_dynamic(schedule),
+        *_recompute(schedule),
+        *_replicas(schedule),
+        *_aux(schedule, stages),
+        *_commit(schedule),
+    ]
+    for diagnostic in found:
+        report.add(diagnostic)
+    return not found
+
+
+def _error(schedule: Schedule, code: str, message: str, hint: str, *keys: str) -> Diagnostic:
+    return Diagnostic(code, message, schedule.where(*keys), hint)
+
+
+def _versions(schedule: Schedule) -> Iterator[Diagnostic]:
+    write = schedule.update.write
+    if schedule.weights.forward == "lag" and write != "ordered":
+        message = f"`lag` reads a certain version, but under `write: {write}` the updates of a stage form no chain"
+        yield _error(schedule, "AP602", message, "use `write: ordered`, or `forward: latest`", "weights")
+
+
+def _runners(schedule: Schedule, *ops: Op) -> list[StreamGroup]:
+    return [group for group in schedule.streams if set(ops) & set(group.runs)]
+
+
+def _private(schedule: Schedule) -> Iterator[Diagnostic]:
+    private = schedule.weights.backward == "private"
+    apart = [group for group in _runners(schedule, Op.B, Op.I, Op.W) if Op.U not in group.runs]
+    if private and apart:
+        message = f"`backward: private` gives each stream its own copy, but group {apart[0].name} runs no U to write it"
+        yield _error(schedule, "AP603", message, "let the streams of the backward run U too", "weights")
+    if schedule.update.write == "overwrite" and not private:
+        message = "`write: overwrite` replaces the shared parameters by a stream's own copy, but no stream has one"
+        yield _error(schedule, "AP605", message, "add `weights: {backward: private}`, or use another `write`", "update")
+
+
+def _owners(schedule: Schedule) -> Iterator[Diagnostic]:
+    if schedule.update.owner == "stream" and all(group.count == 1 for group in _runners(schedule, Op.U)):
+        message = "`owner: stream` gives each updating stream its own optimizer state, but a single stream runs U"
+        yield _error(schedule, "AP604", message, "give the group a `count`, or use `owner: shared`", "update")
+
+
+def _scope(schedule: Schedule) -> Iterator[Diagnostic]:
+    update = schedule.update
+    if update.scope == "all":
+        return
+    workers = [group for group in schedule.streams if {Op.F, Op.U} <= set(group.runs) and group.per is None]
+    if len(schedule.streams) > 1 or not workers:
+        message = f"`scope: {update.scope}` is for workers that run F, the backward and U of all stages in one stream"
+        yield _error(schedule, "AP606", message, "as in worker: {runs: [F, B, U], count: 4}", "update")
+    elif update.every > 1:
+        message = f"`scope: {update.scope}` with `every: {update.every}`: the microbatches of one update are of several"
+        yield _error(schedule, "AP606", f"{message} workers, which own different blocks", "use `every: 1`", "update")
+    elif update.write == "ordered":
+        message = f"`scope: {update.scope}` skips updates of a stage, so that they form no chain for `write: ordered`"
+        yield _error(schedule, "AP606", message, "use `write: racy` or `write: atomic`", "update")
+
+
+def _dynamic(schedule: Schedule) -> Iterator[Diagnostic]:
+    for group in schedule.streams:
+        if group.assign != "dynamic":
+            continue
+        if schedule.update.scope != "all":
+            message = "`assign: dynamic` leaves open which worker takes a microbatch, but `scope` follows from m"
+            yield Diagnostic("AP607", message, group.where("assign"), "remove one of the two")
+        elif group.device is not None and "i" in str(group.device):
+            message = f"`assign: dynamic`: the streams of group {group.name} live on different devices"
+            hint = "put them on one device, so that any of them can take a microbatch"
+            yield Diagnostic("AP607", message, group.where("assign"), hint)
+
+
+def _recompute(schedule: Schedule) -> Iterator[Diagnostic]:
+    if schedule.recompute.mode != "invert":
+        return
+    halves = [group for group in schedule.streams if {Op.I, Op.W} & set(group.runs)]
+    if halves:
+        message = "`recompute: invert` reconstructs the input within the backward, which cannot be split into I and W"
+        yield _error(schedule, "AP608", message, "run B, or use `recompute: full`", "recompute")
+    if schedule.weights.backward == "same":
+        message = "`recompute: invert` inverts with the weights of now, so `backward: same` could not hold"
+        yield _error(schedule, "AP608", message, "use `backward: latest`, or `recompute: full`", "recompute")
+
+
+def _replicas(schedule: Schedule) -> Iterator[Diagnostic]:
+    sync, write = schedule.replicas.sync, schedule.update.write
+    if sync is None:
+        return
+    if sync.kind == "allreduce" and write != "ordered":
+        message = f"`allreduce` joins update g of all replicas, but under `write: {write}` a replica has no g-th update"
+        yield _error(schedule, "AP609", message, "use `write: ordered`, or `average`", "replicas")
+    if sync.kind == "allreduce" and schedule.update.scope != "all":
+        message = "`allreduce` needs the gradients of all stages in each update, but `scope` leaves some out"
+        yield _error(schedule, "AP609", message, "use `scope: all`, or `average`", "replicas")
+
+
+def _aux(schedule: Schedule, stages: int) -> Iterator[Diagnostic]:
+    if schedule.aux.gradient == "chain":
+        return
+    last = schedule.aux.stages[1].evaluate({"S": stages, "last": stages - 1, "D": 1})
+    if last >= stages - 1 and stages > 1:
+        message = f"`aux` covers the last of {stages} stages, which has the loss itself"
+        yield _error(schedule, "AP610", message, "as in stages: 0..last-1", "aux")
+    if stages == 1:
+        message = f"`aux: {{gradient: {schedule.aux.gradient}}}` needs a stage above, but there is one stage"
+        yield _error(schedule, "AP610", message, "use two stages or more", "aux")
+
+
+def _commit(schedule: Schedule) -> Iterator[Diagnostic]:
+    update = schedule.update
+    if update.commit > 1 and update.write != "ordered":
+        message = f"`commit: {update.commit}` builds on the last commit, but `write: {update.write}` forms no chain"
+        yield _error(schedule, "AP611", message, "use `write: ordered`", "update")
+
+
+def check_copies(schedule: Schedule, diagram: Diagram, report: Report) -> None:
+    """AP612 where the backward of a stage runs on several devices, and nothing says whose parameters it reads."""
+    if schedule.weights.backward == "private":
+        return
+    for stage in range(diagram.stages):
+        back = diagram.assign[diagram.backward_op(stage), stage]
+        devices = {diagram.streams[back(m)].device for m in range(diagram.repeats[1])}
+        if len(devices) > 1:
+            shown = " and ".join(map(str, sorted(devices)))
+            message = f"the backward of {stages_text([stage])} runs on devices {shown}, each with a copy of the weights"
+            hint = "add `weights: {backward: private}`: each stream then has its own, and pushes it after its update"
+            report.error("AP612", message, schedule.where("streams"), hint)
+            return
