@@ -34,7 +34,7 @@ class HappensBefore:
         known = [[0] * count for _ in range(count)]
         launched = [0] * count
         self._places: dict[Action, _Place] = {}
-        self._recorded: set[Action] = set()
+        recorded: dict[Action, _Place] = {}
         self._rows: dict[tuple[Op, int], dict[int, list[Action]]] = {}
         for kind, stream, action in program.instructions():
             if kind is Kind.LAUNCH:
@@ -42,11 +42,11 @@ class HappensBefore:
                 launched[stream] += 1
                 self._rows.setdefault((action.op, action.stage), {}).setdefault(stream, []).append(action)
             elif kind is Kind.RECORD:
-                self._recorded.add(action)
-            elif action in self._recorded:
-                source = self._places[action]
-                known[stream] = list(map(max, known[stream], source.clock))
-                known[stream][source.stream] = max(known[stream][source.stream], source.position + 1)
+                recorded[action] = _Place(stream, launched[stream], known[stream])
+            elif action in recorded:
+                event = recorded[action]
+                known[stream] = list(map(max, known[stream], event.clock))
+                known[stream][event.stream] = max(known[stream][event.stream], event.position)
 
     @property
     def actions(self) -> set[Action]:

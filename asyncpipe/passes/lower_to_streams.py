@@ -59,6 +59,8 @@ class _Place(NamedTuple):
     stream: int
     position: int
     clock: tuple[int, ...]
+    awaited: tuple[tuple[int, int], ...]
+    """(stream, launches of it known to have ended) for each of its own waits."""
 
 
 class _Clocks:
@@ -85,18 +87,19 @@ class _Clocks:
         waits = []
         known = self.known[stream]
         for source in sorted(self.sources(action), key=lambda source: -self.at[source].issued):
-            _, other, position, clock = self.at[source]
+            _, other, position, clock, awaited = self.at[source]
             if other == stream or known[other] > position:
                 continue
             waits.append(source)
             if self.transitive:
                 known[:] = map(max, known, clock)
             else:
-                for y, before in clock:
-                    known[y] = max(known[y], before)
+                for y, ended in awaited:
+                    known[y] = max(known[y], ended)
             known[other] = max(known[other], position + 1)
-        clock = tuple(known) if self.transitive else tuple((self.at[w].stream, self.at[w].position + 1) for w in waits)
-        self.at[action] = _Place(len(self.at), stream, self.launched[stream], clock)
+        clock = tuple(known) if self.transitive else ()
+        own = tuple((self.at[w].stream, self.at[w].position + 1) for w in waits)
+        self.at[action] = _Place(len(self.at), stream, self.launched[stream], clock, own)
         self.launched[stream] += 1
         return Waiting(stream, action, tuple(waits))
 

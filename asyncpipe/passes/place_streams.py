@@ -138,11 +138,11 @@ def _streams(
     place: tuple[int, ...],
     report: Report,
 ) -> list[Stream]:
+    before = len(report.diagnostics)
     _check_keys(group, report)
     parts = _parts(group, served, place)
     table = table_rows(schedule, group, env["S"], env["D"], report) if group.table and group.per == "device" else ()
     made = []
-    before = len(report.diagnostics)
     for index, part in enumerate(parts):
         device = _device(group, part, {**env, "i": index}, place, report)
         # The bodies of a group are alike: once one is wrong, the others would only repeat it.
@@ -158,6 +158,9 @@ def _streams(
         made.append(Stream(name, number, index, device, part, *settings))
     if group.body and len(report.diagnostics) == before:
         check_bodies(group, made, report)
+    for device in sorted({d for d, row in enumerate(table) if row} - {stream.device for stream in made}):
+        message = f"row {device} of the table of group {group.name} is for a device that holds none of its stages"
+        report.error("AP121", message, group.where("table"), "let `place` put stages there, or leave the row empty")
     return made
 
 

@@ -51,12 +51,22 @@ class RuleEdges:
 
     def _ops_exist(self, rule: Rule) -> bool:
         known = {op for op, _ in self.families}
-        missing = [op for op in (*rule.targets, rule.source) if op not in known]
-        for op in dict.fromkeys(missing):
-            message = f"the rule names {op} ({op.words}), which no stream runs"
+        sides = [(op, rule.target_stage) for op in rule.targets] + [(rule.source, rule.source_stage)]
+        missing = {op: text for op, stage in sides if (text := self._without(op, stage)) is not None}
+        for op, text in missing.items():
+            message = f"the rule names {op} ({op.words}){text}, which no stream runs"
             runs = ", ".join(o for o in Op if o in known and not o.is_transfer)
             self.report.error("AP115", message, rule.where, f"the streams run {runs}")
         return not missing
+
+    def _without(self, op: Op, stage: Expression | None) -> str | None:
+        """Where no stream runs `op`: nowhere, or not for the one stage that the rule names; None if one does."""
+        if not any(op is known for known, _ in self.families):
+            return ""
+        if stage is None or _mentions(stage, "s"):
+            return None
+        value = evaluate(stage, self.env, "rule", None, Report())
+        return None if value is None or (op, value) in self.families or value >= self.stages else f" of stage {value}"
 
     def _stages_of(self, stage: Expression | None, env: dict[str, int], rule: Rule, every_stage: range) -> list[int]:
         """The stages that an expression names; a constant out of range is an error, a shifted one just vanishes."""

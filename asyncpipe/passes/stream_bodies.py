@@ -11,6 +11,7 @@ from asyncpipe.passes.names import evaluate, stages_text
 from asyncpipe.schedule import Schedule, StreamGroup
 from asyncpipe.schedule.expression import names
 from asyncpipe.schedule.rule import BodyEntry
+from asyncpipe.tables.cells import Rows, split_backwards
 from asyncpipe.tables.generate import TableError, rows
 
 __all__ = ["Line", "body_lines", "check_bodies", "table_rows", "window_lines"]
@@ -83,15 +84,20 @@ def table_rows(
         found = _sizes(group.table)
         for (what, value), expected in zip(found.items(), (devices, stages, every), strict=True):
             if value != expected:
-                message = f"the table of group {group.name} has {value} {what}, but this instance has {expected}"
+                message = f"the table of group {group.name} is for {value} {what}, but this instance has {expected}"
                 report.error("AP122", message, where, _MEND[what].format(value))
                 return ()
-        return group.table
+        return _split(group, group.table)
     try:
-        return rows(group.table, devices, stages, every)
+        return _split(group, rows(group.table, devices, stages, every))
     except TableError as error:
         report.error("AP123", error.message, where, error.hint)
         return ()
+
+
+def _split(group: StreamGroup, table: tuple[tuple[Action, ...], ...]) -> tuple[tuple[Action, ...], ...]:
+    """Whole backwards as both halves, where the group runs halves only."""
+    return split_backwards(Rows(table)).actions if Op.I in group.runs and Op.B not in group.runs else table
 
 
 _MEND = {
@@ -112,7 +118,7 @@ def window_lines(
     group: StreamGroup, row: tuple[Action, ...], part: tuple[int, ...], device: int, every: int, report: Report
 ) -> tuple[Line, ...]:
     """One row of a table as lines; updates that it does not name come last, as their gradients become ready."""
-    lines = [(action.op, action.stage, every - 1 if action.op is Op.U else action.index) for action in row]
+    lines = [(a.op, a.stage, a.index * every + every - 1 if a.op is Op.U else a.index) for a in row]
     for op, stage in dict.fromkeys((op, stage) for op, stage, _ in lines):
         if stage not in part:
             message = f"the table runs {op} of stage {stage} on device {device}, where `place` does not put it"
@@ -137,12 +143,13 @@ def _check_window(
     wrong = {
         "never": min(expected - found.keys(), default=None),
         "more than once": min((line for line, count in found.items() if count > 1), default=None),
-        "although it is not in `runs`": min(found.keys() - expected, default=None),
+        "which is none of its own": min(found.keys() - expected, default=None),
     }
     for words, line in wrong.items():
         if line is not None:
-            action = Action(line[1], line[0], 0 if line[0] is Op.U else line[2])
-            message = f"row {device} of the table of group {group.name} runs {action} {words}"
-            hint = "a table runs each op of `runs` once for each microbatch"
+            action = Action(line[1], line[0], line[2] // every if line[0] is Op.U else line[2])
+            comma = ", " if words.startswith("which") else " "
+            message = f"row {device} of the table of group {group.name} runs {action}{comma}{words}"
+            hint = "a table runs each op of `runs` once for each microbatch, and each update once"
             report.error("AP117", message, group.where("table"), hint)
             return

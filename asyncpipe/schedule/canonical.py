@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from fractions import Fraction
 
-from asyncpipe.schedule.spec import Costs, Expect, Schedule, Span, StreamGroup, Sync
+from asyncpipe.schedule.spec import Costs, Expect, Recompute, Schedule, Span, StreamGroup, Sync
 
 __all__ = ["canonical_text"]
 
@@ -57,7 +57,7 @@ def _meaning(schedule: Schedule) -> list[str]:
     lines.append(f"gradient: [{_list(schedule.gradient)}]")
     if schedule.aux.gradient != "chain":
         lines.append(f"aux: {{gradient: {schedule.aux.gradient}, stages: {_span(schedule.aux.stages)}}}")
-    if schedule.recompute.mode != "none":
+    if schedule.recompute != Recompute():
         lines.append(f"recompute: {{mode: {schedule.recompute.mode}, stages: {_span(schedule.recompute.stages)}}}")
     if schedule.replicas.sync is not None:
         lines.append(f"replicas: {{count: {schedule.replicas.count}, sync: {_sync(schedule.replicas.sync)}}}")

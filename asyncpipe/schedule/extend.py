@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from asyncpipe.errors import Report
+from asyncpipe.errors import Report, did_you_mean
 from asyncpipe.schedule.source import Mapping, Node, Scalar, parse_text, read_file
 
 __all__ = ["resolve_extends"]
@@ -25,6 +25,10 @@ def resolve_extends(node: Node, file: str, library: dict[str, Path], report: Rep
     layers = [node]
     while (name := _extended(layers[-1])) is not None:
         path = _path(name, library)
+        if not path.exists() and "/" not in name.text and not path.suffix:
+            hint = did_you_mean(name.text, list(library))
+            report.error("AP100", f"no schedule named {name.text!r} in the library, and no such file", name.where, hint)
+            return None
         if os.path.abspath(path) in seen or len(seen) > _MOST:
             message = f"{name.text} is extended by itself" if os.path.abspath(path) in seen else "extended too often"
             report.error("AP109", message, name.where, "let it extend another file, or none")
@@ -42,6 +46,7 @@ def resolve_extends(node: Node, file: str, library: dict[str, Path], report: Rep
 
 
 def _extended(node: Node) -> Scalar | None:
+    """The value of `extends`; anything but a text is told when the whole is read."""
     value = node.get("extends") if isinstance(node, Mapping) else None
     return value if isinstance(value, Scalar) and isinstance(value.value, str) and value.value else None
 

@@ -10,7 +10,7 @@ from typing import Any
 from asyncpipe.errors import Position
 from asyncpipe.schedule.expression import ExpressionError
 from asyncpipe.schedule.format_streams import STAGE_SPAN
-from asyncpipe.schedule.kinds import Choice, Integer, Key, ListOf, Object, OneOf, Parsed, Real
+from asyncpipe.schedule.kinds import Choice, Integer, Key, ListOf, Object, OneOf, Parsed, Real, fraction
 from asyncpipe.schedule.spec import ALL_STAGES, Aux, Recompute, Replicas, Sync, Transform, Update, Weights
 from asyncpipe.schedule.variants import Boolean, OneKey
 
@@ -50,8 +50,10 @@ UPDATE = Object(
 
 
 def _forward(text: str) -> tuple[str, int]:
-    match = re.fullmatch(r"lag\(\s*(\d{1,4})\s*\)", text.strip())
-    if match is not None and int(match[1]) > 0:
+    match = re.fullmatch(r"lag\(\s*([^)]*?)\s*\)", text.strip())
+    if match is not None:
+        if not match[1].isascii() or not match[1].isdigit() or not 0 < int(match[1][:9]) <= _MOST:
+            raise ExpressionError(f"expected lag(n) with n from 1 to {_MOST:,}, found {text!r}", 0, len(text))
         return "lag", int(match[1])
     if text not in ("latest", "predict"):
         raise ExpressionError(f"expected latest, lag(n) or predict, found {text!r}", 0, len(text))
@@ -59,14 +61,12 @@ def _forward(text: str) -> tuple[str, int]:
 
 
 def _backward(text: str) -> tuple[str, Fraction]:
-    match = re.fullmatch(r"ema\(\s*([0-9./]{1,20})\s*\)", text.strip())
-    if match is not None:
-        try:
-            gamma = Fraction(match[1])
-        except (ValueError, ZeroDivisionError):
-            gamma = Fraction(-1)
-        if not 0 <= gamma < 1:
-            raise ExpressionError(f"expected a decay from 0 to less than 1, found {match[1]}", 4, len(match[1]))
+    match = re.fullmatch(r"ema\(\s*([0-9./]{1,60})\s*\)", text.strip())
+    if match is not None or text.strip().startswith("ema"):
+        gamma = None if match is None else fraction(match[1])
+        if gamma is None or not 0 <= gamma < 1:
+            message = f"expected ema(gamma) with a decay from 0 to less than 1, as in ema(0.9), found {text!r}"
+            raise ExpressionError(message, 0, len(text))
         return "ema", gamma
     if text not in ("latest", "same", "private"):
         raise ExpressionError(f"expected latest, same, ema(gamma) or private, found {text!r}", 0, len(text))
@@ -196,7 +196,7 @@ def _sync(kind: str, value: Any, where: Position) -> Sync:
 
 _EVERY = Integer(1, _MOST)
 _SYNC = OneKey(
-    "sync",
+    "a way to synchronise replicas",
     (
         Key("allreduce", Choice(("grad",)), about="gradients are averaged before each update"),
         Key(

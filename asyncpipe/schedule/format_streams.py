@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asyncpipe.errors import Position, Report
+from asyncpipe.errors import Position, Report, did_you_mean
 from asyncpipe.ir import AUTHORED, Op, parse_action
 from asyncpipe.schedule.expression import Expression, ExpressionError, names, parse_expression
 from asyncpipe.schedule.json_schema import BODY_ENTRY_PATTERN, Schema, expression_pattern, span_pattern
 from asyncpipe.schedule.kinds import MISSING, Choice, Integer, Key, ListOf, MapOf, Object, Parsed, found
 from asyncpipe.schedule.rule import parse_body_entry
 from asyncpipe.schedule.source import Mapping as MappingNode
-from asyncpipe.schedule.source import Node, Scalar, read_file
+from asyncpipe.schedule.source import Node, Scalar
 from asyncpipe.schedule.source import Sequence as SequenceNode
 from asyncpipe.schedule.spec import ALL_STAGES, DEFAULT_ORDER, StreamGroup
 
@@ -70,37 +71,6 @@ class _Table:
     def accepts(self, node: Node) -> bool:
         return isinstance(node, SequenceNode) or (isinstance(node, Scalar) and isinstance(node.value, str))
 
-    def read(self, node: Node, report: Report) -> Any:
-        if isinstance(node, SequenceNode) and node.items:
-            listed = [self._row(item, report) for item in node.items]
-            return MISSING if MISSING in listed else tuple(listed)
-        if not isinstance(node, Scalar) or not isinstance(node.value, str):
-            report.error("AP105", f"expected {self.expects}, found {found(node)}", node.where)
-            return MISSING
-        from asyncpipe.tables.csv_text import read_rows
-        from asyncpipe.tables.generate import NAMES
-
-        if node.value in NAMES:
-            return node.value
-        if not node.value.endswith(".csv"):
-            report.error("AP105", f"no table is called {node.value!r}", node.where, f"known: {', '.join(NAMES)}")
-            return MISSING
-        path = Path(node.where.file).parent / node.value
-        text = read_file(path, report, node.where)
-        rows = None if text is None else read_rows(text, str(path), report)
-        return MISSING if rows is None else rows.actions
-
-    def _row(self, node: Node, report: Report) -> Any:
-        actions = []
-        for word in node.text.split() if isinstance(node, Scalar) and isinstance(node.value, str) else [""]:
-            try:
-                actions.append(parse_action(word))
-            except ValueError:
-                message = f"expected actions such as 0F0 1B3, found {repr(word) if word else found(node)}"
-                report.error("AP130", message, node.where)
-                return MISSING
-        return tuple(actions)
-
     def schema(self) -> Schema:
         from asyncpipe.tables.generate import NAMES
 
@@ -108,6 +78,52 @@ class _Table:
         file = {"type": "string", "pattern": r"\.csv$"}
         rows = {"type": "array", "items": {"type": "string"}, "minItems": 1}
         return {"anyOf": [named, file, rows], "description": self.expects}
+
+    def read(self, node: Node, report: Report) -> Any:
+        from asyncpipe.tables.generate import NAMES
+        from asyncpipe.tables.read import read_table
+
+        if isinstance(node, SequenceNode) and node.items:
+            return self._rows(node, report)
+        if not isinstance(node, Scalar) or not isinstance(node.value, str):
+            report.error("AP105", f"expected {self.expects}, found {found(node)}", node.where)
+            return MISSING
+        if node.value in NAMES:
+            return node.value
+        if not node.value.endswith(".csv"):
+            hint = did_you_mean(node.text, NAMES)
+            report.error("AP105", f"no table is called {node.text!r}", node.where, hint)
+            return MISSING
+        table = read_table(Path(node.where.file).parent / node.value, report, node.where)
+        return MISSING if table is None else table.rows.actions
+
+    def _rows(self, node: SequenceNode, report: Report) -> Any:
+        from asyncpipe.tables.cells import Rows
+        from asyncpipe.tables.verify import verify_rows
+
+        cells = [list(self._row(item, report)) for item in node.items]
+        if any(action is None for row in cells for action, _ in row):
+            return MISSING
+        actions = tuple(tuple(action for action, _ in row) for row in cells)
+        places = tuple(tuple(place for _, place in row) for row in cells)
+        shape = verify_rows(Rows(actions, places, node.where.file), report)
+        return MISSING if shape is None else actions
+
+    def _row(self, node: Node, report: Report) -> Iterator[tuple[Any, Any]]:
+        """Each action with its place; None, after an AP130, for what is no action."""
+        from asyncpipe.tables.cells import Place
+
+        if not isinstance(node, Scalar) or not isinstance(node.value, str):
+            report.error("AP130", f"expected a row of actions such as 0F0 1B3, found {found(node)}", node.where)
+            yield None, None
+            return
+        for word in re.finditer(r"\S+", node.text):
+            where = node.at(word.start(), len(word[0]))
+            try:
+                yield parse_action(word[0]), Place(where.line, where.column, where.length)
+            except ValueError:
+                report.error("AP130", f"expected an action such as 2F0, found {word[0]!r}", where)
+                yield None, None
 
 
 def _ordered_ops(values: tuple[str, ...]) -> tuple[Op, ...]:

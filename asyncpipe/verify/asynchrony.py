@@ -58,10 +58,15 @@ def _is_ready(replay: Replay, op: Op, stage: int) -> bool:
 def _starved(schedule: Schedule, diagram: Diagram, op: Op, stage: int, report: Report) -> None:
     stream = diagram.streams[diagram.assign[op, stage](0)]
     group = schedule.streams[stream.group]
-    if stream.every_nth == (1, 0) and group.count > 1 and group.assign != "dynamic":
+    if group.count > 1 and group.assign != "dynamic" and not group.body:
         message = f"the streams of group {group.name} drift apart: microbatch m goes to stream m % {group.count}, but"
         message += " they take different times for it, and nothing makes the fast ones wait"
-        report.error("AP503", message, group.where("count", "runs"), "add `in_flight`, or `assign: dynamic`")
+        report.error(
+            "AP503",
+            message,
+            group.where("count", "runs"),
+            "add an `in_flight` that is no multiple of the count, or `assign: dynamic`",
+        )
         return
     message = f"{op} of stage {stage} starves: stream {stream.name} always has something more urgent to run"
     hint = f"put {op} earlier in the `order` of group {group.name}, or add a rule that waits for it"
@@ -126,6 +131,11 @@ def check_expectations(schedule: Schedule, measured: Staleness, period: Fraction
         _differs("staleness", expect.staleness, measured.apply, schedule, report)
     if expect.period is not None and expect.period != period:
         _differs("period", (expect.period,), (period,), schedule, report)
+    if expect.max_staleness is not None and max(measured.max) > expect.max_staleness:
+        stage = measured.max.index(max(measured.max))
+        message = f"expect.max_staleness states {expect.max_staleness}, but stage {stage} of {expect.stages} reaches"
+        hint = "lower `in_flight` or the number of streams, add a rule such as F[s, m] after U[s, g-2], or allow more"
+        report.error("AP504", f"{message} {max(measured.max)}", expect.places.get("max_staleness"), hint)
 
 
 def _differs(

@@ -13,6 +13,7 @@ from clock import Stopwatch, spread
 
 from asyncpipe.analysis.simulate import simulate
 from asyncpipe.compiler import compile_schedule
+from asyncpipe.errors import UserError
 from asyncpipe.schedule import library, load
 
 __all__ = ["NUMBERS", "measure_check", "measure_imports", "measure_lengths"]
@@ -23,20 +24,27 @@ HEAVY = ("torch", "numpy")
 
 def measure_lengths(rounds: int) -> dict[str, Any]:
     """Per schedule and number of microbatches: seconds to compile, to lower and to simulate; the program's size."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"schedules": {}, "not_measured": {}}
     for name in library():
-        schedule = load(name)
-        watches = {n: Stopwatch() for n in NUMBERS}
-        sizes = {}
-        for number in range(rounds + 1):
-            for n in NUMBERS:
-                watch = watches[n] if number else Stopwatch()  # the first round warms up
-                compiled = watch.time("compile", lambda s=schedule: compile_schedule(s))
-                program = watch.time("program", lambda c=compiled, m=n: c.program(m))
-                watch.time("simulate", lambda p=program: simulate(p))
-                sizes[n] = len(program.warmup) + len(program.body) + len(program.cooldown)
-        found[name] = {str(n): {"instructions": sizes[n], **watches[n].summary()} for n in NUMBERS}
+        try:
+            found["schedules"][name] = _lengths(name, rounds)
+        except UserError as error:
+            found["not_measured"][name] = error.message
     return found
+
+
+def _lengths(name: str, rounds: int) -> dict[str, Any]:
+    schedule = load(name)
+    watches = {n: Stopwatch() for n in NUMBERS}
+    sizes = {}
+    for number in range(rounds + 1):
+        for n in NUMBERS:
+            watch = watches[n] if number else Stopwatch()  # the first round warms up
+            compiled = watch.time("compile", lambda: compile_schedule(schedule))
+            program = watch.time("program", lambda c=compiled, m=n: c.program(m))
+            watch.time("simulate", lambda p=program: simulate(p))
+            sizes[n] = len(program.warmup) + len(program.body) + len(program.cooldown)
+    return {str(n): {"instructions": sizes[n], **watches[n].summary()} for n in NUMBERS}
 
 
 def measure_check(rounds: int) -> dict[str, Any]:
@@ -50,24 +58,24 @@ def measure_check(rounds: int) -> dict[str, Any]:
     }
     wall: dict[str, list[float]] = defaultdict(list)
     cpu: dict[str, list[float]] = defaultdict(list)
+    codes: dict[str, int] = {}
     for _ in range(rounds):
         for name, command in commands.items():
-            seconds, used = _run(command)
+            seconds, used, codes[name] = _run(command)
             wall[name].append(seconds)
             cpu[name].append(used)
-    return {name: {"wall": spread(wall[name]), "cpu": spread(cpu[name])} for name in commands}
+    return {n: {"wall": spread(wall[n]), "cpu": spread(cpu[n]), "exit_code": codes[n]} for n in commands}
 
 
-def _run(command: list[str]) -> tuple[float, float]:
-    """Wall and processor seconds of a child."""
+def _run(command: list[str]) -> tuple[float, float, int]:
+    """Wall and processor seconds of a child, and how it ended."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False)
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, cpu, done.returncode
 
 
 def measure_imports(name: str = "async-lu") -> dict[str, Any]:

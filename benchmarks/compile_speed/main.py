@@ -45,17 +45,19 @@ def lengths_table(results: dict[str, Any]) -> str:
         f"| schedule, ms of wall time | {' | '.join(f'{n:,}' for n in NUMBERS)} |",
         f"|---|{'---|' * len(NUMBERS)}",
     ]
-    for name, numbers in results.items():
+    for name, numbers in results["schedules"].items():
         for step in ("compile", "program", "simulate"):
             cells = [f"{1e3 * numbers[str(n)]['wall'][step]['median']:.1f}" for n in NUMBERS]
             lines.append(f"| {name}: {step} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    refused = [f"not measured: {name}: {reason}" for name, reason in results["not_measured"].items()]
+    return "\n".join([*lines, *refused])
 
 
 def times_table(results: dict[str, Any], title: str) -> str:
     lines = [f"| {title} | wall ms | processor ms |", "|---|---|---|"]
     for name, clocks in results.items():
-        lines.append(f"| {name} | {milliseconds(clocks['wall'])} | {milliseconds(clocks['cpu'])} |")
+        failed = f" (exit code {clocks['exit_code']})" if clocks.get("exit_code") else ""
+        lines.append(f"| {name}{failed} | {milliseconds(clocks['wall'])} | {milliseconds(clocks['cpu'])} |")
     return "\n".join(lines)
 
 
@@ -63,9 +65,7 @@ def measure(part: str, sizes: tuple[Size, ...], quick: bool) -> dict[str, Any]:
     """The results of one part, printed as they come."""
     if part == "flat":
         regular = [measure_regular(size) for size in sizes]
-        patternless = [measure_irregular(size) for size in sizes[-1:] if quick] or [
-            measure_irregular(size) for size in sizes[2::2]
-        ]
+        patternless = [measure_irregular(size) for size in sizes[2::2] or sizes[-1:]]
         for clock in ("wall", "cpu"):
             print(f"{flat_table(regular, clock)}\n\nno pattern:\n\n{flat_table(patternless, clock)}\n", flush=True)
         return {"interleaved-1f1b": regular, "no pattern": patternless}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpipe import jobs
-from asyncpipe.ir import Op
+from asyncpipe.ir import AUTHORED, Action, Op
 from asyncpipe.schedule import Costs, Expect, Schedule, StageRange, StreamGroup, Update, Weights, library, load
 from asyncpipe.schedule.expression import Name, Number
 from asyncpipe.schedule.format import SCHEDULE
@@ -19,21 +19,27 @@ from asyncpipe.schedule.job import LOSSES, JobSpec, job_library, job_text, read_
 from asyncpipe.schedule.load import load_text
 from asyncpipe.schedule.rule import BodyEntry, parse_rule
 from asyncpipe.schedule.source import Report
-from asyncpipe.schedule.spec import DEFAULT_ORDER, Paper
+from asyncpipe.schedule.spec import DEFAULT_ORDER, Aux, Paper, Recompute, Replicas, Sync, Transform
+from asyncpipe.tables.generate import NAMES
 from tests.schedule.expressions import arithmetic
 
 CONSTANTS = ("S", "D", "last")
 WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
 TEXTS = WORDS.map(lambda text: " ".join(text.split())).filter(bool)
-OPS = st.lists(st.sampled_from(list(Op)), min_size=1, max_size=5, unique=True).map(tuple)
+OPS = st.lists(st.sampled_from(AUTHORED), min_size=1, max_size=6, unique=True).map(tuple)
+COSTS = ("F", "B", "I", "W", "U", "R", "SEND", "SYNC")
 TIMES = st.fractions(0, 100, max_denominator=1000)
 ENTRIES = st.builds(
     BodyEntry,
-    st.sampled_from(list(Op)),
+    st.sampled_from(AUTHORED),
     st.none() | arithmetic(("d", "s", *CONSTANTS), leaves=3),
     arithmetic(("m", "d", "s", *CONSTANTS), leaves=3),
 )
 BODIES = st.lists(ENTRIES, max_size=2)
+CELLS = st.builds(Action, st.integers(0, 99), st.sampled_from(AUTHORED), st.integers(0, 99))
+TABLES = st.sampled_from(NAMES) | st.lists(st.lists(CELLS, max_size=3).map(tuple), min_size=1, max_size=2).map(tuple)
+SPANS = st.tuples(arithmetic(CONSTANTS, leaves=2), arithmetic(CONSTANTS, leaves=3))
+DECAYS = st.fractions(0, Fraction(999_999_999_999, 10**12), max_denominator=10**12)
 RULES = ["F[0, m] after U[*, g-1]", "U[s, g] after B[0, hi]", "F B [last, m] after F[s, m-1] when m % 2 == 0 or s > 1"]
 
 
@@ -48,24 +54,66 @@ def read(text: str) -> Schedule:
 @st.composite
 def costs(draw: st.DrawFn) -> Costs:
     times = st.one_of(TIMES.map(lambda time: (time,)), st.lists(TIMES, min_size=2, max_size=4).map(tuple))
-    return Costs(tuple((op, draw(times)) for op in sorted(draw(st.sets(st.sampled_from(list(Op)))))))
+    return Costs(tuple((key, draw(times)) for key in sorted(draw(st.sets(st.sampled_from(COSTS))))))
 
 
 @st.composite
-def groups(draw: st.DrawFn, name: str) -> StreamGroup:
-    per = draw(st.sampled_from([None, "stage", "device"]))
-    bound = ("s", *CONSTANTS)
+def groups(draw: st.DrawFn, name: str, ratio: str) -> StreamGroup:
+    per = None if ratio else draw(st.sampled_from([None, "stage", "device"]))
     body = tuple(draw(BODIES))
-    order = DEFAULT_ORDER if body else draw(OPS)
+    table = () if body else draw(st.just(()) | TABLES)
+    order = DEFAULT_ORDER if body or table else draw(OPS)
     return StreamGroup(
         name,
         draw(OPS),
-        1 if per else draw(st.integers(1, 1024)),
+        1 if per or ratio else draw(st.integers(1, 1024)),
         per,
-        (draw(arithmetic(CONSTANTS, leaves=2)), draw(arithmetic(CONSTANTS, leaves=3))),
-        draw(st.none() | arithmetic(bound, leaves=3)),
+        draw(SPANS),
+        draw(st.none() | arithmetic(("s", "i", *CONSTANTS), leaves=3)),
         (*order, *(op for op in DEFAULT_ORDER if op not in order)),
         body,
+        table,
+        draw(st.sampled_from(["round", "dynamic"])),
+        draw(st.integers(-10, 10)),
+        draw(st.integers(0, 1024)),
+    )
+
+
+def updates() -> st.SearchStrategy[Update]:
+    return st.builds(
+        Update,
+        st.integers(1, 4096),
+        st.sampled_from(["ordered", "racy", "atomic", "overwrite"]),
+        st.sampled_from(["shared", "stream"]),
+        st.sampled_from(["mean", "sum"]),
+        st.sampled_from(["all", "partition", "alternate"]),
+        st.integers(1, 64),
+    )
+
+
+@st.composite
+def weights(draw: st.DrawFn) -> Weights:
+    forward = draw(st.sampled_from(["latest", "lag", "predict"]))
+    backward = draw(st.sampled_from(["latest", "same", "ema", "private"]))
+    lag = draw(st.integers(1, 9999)) if forward == "lag" else 0
+    return Weights(forward, backward, lag, draw(DECAYS) if backward == "ema" else Fraction(0))
+
+
+def transforms() -> st.SearchStrategy[tuple[Transform, ...]]:
+    kinds = st.sampled_from(["shrink", "clip_norm", "delay_compensation", "lr_over_staleness"])
+    return st.lists(st.builds(Transform, kinds, TIMES) | st.just(Transform("spike")), max_size=3).map(tuple)
+
+
+def syncs() -> st.SearchStrategy[Sync]:
+    every = st.integers(1, 4096)
+    return st.one_of(
+        st.just(Sync("allreduce")),
+        st.builds(Sync, st.just("average"), every, st.booleans()),
+        st.builds(
+            lambda every, lr, momentum, nesterov: Sync("outer", every, lr=lr, momentum=momentum, nesterov=nesterov),
+            *(every, TIMES, TIMES, st.booleans()),
+        ),
+        st.builds(lambda g: Sync("push", blocking=False, granularity=g), st.sampled_from(["stage", "model"])),
     )
 
 
@@ -74,22 +122,25 @@ def schedules(draw: st.DrawFn) -> Schedule:
     names = draw(st.lists(st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,8}", fullmatch=True), min_size=1, unique=True))
     spans = st.tuples(st.integers(0, 99), st.integers(0, 99))
     ranges = st.lists(st.builds(lambda name, span: StageRange(name, *span), TEXTS, spans), min_size=1, max_size=3)
+    ratio = draw(st.sampled_from(["", "", "auto"]))
+    places = st.lists(st.integers(0, 4095), min_size=1, max_size=3).map(tuple)
     return Schedule(
-        tuple(draw(groups(name)) for name in names[:3]),
+        tuple(draw(groups(name, ratio)) for name in names[:3] if name != "ratio") or (draw(groups("main", ratio)),),
+        ratio=ratio,
         name=draw(TEXTS),
         description=draw(st.just("") | TEXTS),
         paper=draw(st.none() | st.builds(Paper, TEXTS, st.just("") | TEXTS)),
         stages=draw(st.sampled_from(["auto", "layers"]) | st.integers(1, 4096) | ranges.map(tuple)),
         devices=draw(arithmetic(("S",), leaves=3)),
-        place=draw(arithmetic(("s", *CONSTANTS), leaves=4)),
+        place=draw(arithmetic(("s", *CONSTANTS), leaves=4) | places),
         in_flight=draw(st.none() | arithmetic(("s", *CONSTANTS), leaves=4)),
         rules=tuple(parse_rule(text) for text in draw(st.lists(st.sampled_from(RULES), max_size=3))),
-        update=Update(
-            draw(st.integers(1, 4096)),
-            draw(st.sampled_from(["ordered", "racy"])),
-            draw(st.sampled_from(["mean", "sum"])),
-        ),
-        weights=Weights("latest", draw(st.sampled_from(["latest", "same"]))),
+        update=draw(updates()),
+        weights=draw(weights()),
+        gradient=draw(transforms()),
+        aux=draw(st.just(Aux()) | st.builds(Aux, st.sampled_from(["local", "synthetic"]), SPANS)),
+        recompute=draw(st.just(Recompute()) | st.builds(Recompute, st.sampled_from(["full", "invert"]), SPANS)),
+        replicas=draw(st.just(Replicas()) | st.builds(Replicas, st.integers(1, 65_536), syncs())),
         costs=draw(costs()),
         expect=draw(
             st.none()
@@ -98,6 +149,8 @@ def schedules(draw: st.DrawFn) -> Schedule:
                 st.integers(1, 4096),
                 st.none() | st.lists(TIMES, max_size=3).map(tuple),
                 st.none() | TIMES,
+                st.none() | st.integers(0, 10**6),
+                st.none() | st.lists(st.integers(1, 10**6), max_size=3).map(tuple),
                 costs(),
             )
         ),
@@ -118,6 +171,35 @@ def test_library_reads_back_from_its_text(name: str) -> None:
     assert str(read(str(schedule))) == str(schedule)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "weights: {backward: ema(0.9999999999)}",
+        "weights: {backward: ema( 1/3 ), forward: lag( 007 )}",
+        "recompute: {mode: none, stages: 0}",
+        "recompute: invert",
+        "aux: {gradient: synthetic}",
+        "gradient: [{spike: true}, {shrink: 0.5}, {lr_over_staleness: 1e-3}]",
+        "replicas: {count: 1, sync: {average: 8}}",
+        "replicas: {count: 4, sync: {push: random}}",
+        "replicas: {count: 4, sync: {push: {granularity: model}}}",
+        "replicas: {count: 4, sync: {outer: {every: 16, lr: 0.7}}}",
+        "place: [0, 1, 0]",
+        "costs: {SEND: 0.25, SYNC: [1, 2/3], R: 1}",
+        "expect: {stages: 3, max_staleness: 0, versions: []}",
+    ],
+)
+def test_every_form_of_a_value_reads_back(line: str) -> None:
+    schedule = read(f"asyncpipe: 1\nname: x\nstreams: {{main: {{runs: [F, B, U]}}}}\n{line}\n")
+    assert read(str(schedule)) == schedule
+
+
+def test_ratio_stands_for_counts() -> None:
+    schedule = read("asyncpipe: 1\nname: x\nstreams: {f: {runs: [F]}, b: {runs: [B, U]}, ratio: 1:2}\n")
+    assert [group.count for group in schedule.streams] == [1, 2]
+    assert read(str(schedule)) == schedule
+
+
 def test_defaults_are_written_out() -> None:
     assert str(read("asyncpipe: 1\nname: x\nstreams: {main: {runs: [F, B, U]}}\n")) == (
         "asyncpipe: 1\n"
@@ -126,20 +208,22 @@ def test_defaults_are_written_out() -> None:
         "devices: 1\n"
         "place: s*D//S\n"
         "streams:\n"
-        "  main: {runs: [F, B, U], count: 1, stages: 0..last, order: [U, B, I, F, W]}\n"
+        "  main: {runs: [F, B, U], count: 1, stages: 0..last, order: [U, B, I, F, R, W]}\n"
         "rules: []\n"
-        "update: {every: 1, write: ordered, reduce: mean}\n"
+        "update: {every: 1, write: ordered, owner: shared, reduce: mean, scope: all, commit: 1}\n"
         "weights: {forward: latest, backward: latest}\n"
         "gradient: []\n"
     )
 
 
 def test_keys_come_in_the_order_of_the_format() -> None:
-    text = str(load("sgd-ready", ["costs.F=2", "in_flight=3", "description=all of it", "expect.stages=3"]))
+    optional = ["costs.F=2", "in_flight=3", "description=all of it", "expect.stages=3", "aux.gradient=local"]
+    optional += ["recompute=full", "replicas={count: 2, sync: {average: 4}}"]
+    text = str(load("sgd-ready", optional))
     keys = [line.partition(":")[0] for line in text.splitlines() if line[0].isalpha()]
     order = [key.name for key in SCHEDULE.keys]
     assert keys == sorted(keys, key=order.index)
-    assert set(order) - set(keys) == {"paper", "job"}
+    assert set(order) - set(keys) == {"paper", "job", "extends"}
 
 
 def test_every_field_of_a_schedule_is_in_its_text() -> None:
@@ -147,6 +231,7 @@ def test_every_field_of_a_schedule_is_in_its_text() -> None:
     one = read("asyncpipe: 1\nname: a\nstreams: {main: {runs: [F, B, U]}}\n")
     others: dict[str, Any] = {
         "streams": (StreamGroup("other", (Op.F,)),),
+        "ratio": "auto",
         "name": "b",
         "description": "b",
         "paper": Paper("b"),
@@ -157,7 +242,11 @@ def test_every_field_of_a_schedule_is_in_its_text() -> None:
         "rules": (parse_rule(RULES[0]),),
         "update": Update(2),
         "weights": Weights(backward="same"),
-        "costs": Costs(((Op.F, (Fraction(1),)),)),
+        "gradient": (Transform("spike"),),
+        "aux": Aux("local"),
+        "recompute": Recompute("full"),
+        "replicas": Replicas(2, Sync("average", 3)),
+        "costs": Costs((("F", (Fraction(1),)),)),
         "expect": Expect(3),
     }
     assert set(others) == {field.name for field in fields(Schedule) if field.compare}
