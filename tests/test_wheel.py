@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ["pyproject.toml", "README.md", "LICENSE", "asyncpipe", "kernels", "tools", "schedules"]
-DATA_SUFFIXES = {".yaml", ".gz", ".py"}
+DATA_SUFFIXES = {".yaml", ".gz", ".py", ".md", ".html", ".css", ".js"}
 
 
 def run(*command: str | Path, **options: object) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,7 @@ __all__ = ["KINDS", "Distribution", "Value", "center", "parse_value"]
 
 KINDS = {"uniform": 2, "normal": 2, "lognormal": 2, "exponential": 1}
 """The distributions, and how many parameters each has."""
-_CALL = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*)\)\s*")
+_CALL = r"\s*([A-Za-z]+)\s*\(([^()]*)\)\s*"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def parse_value(text: str) -> Value:
     number = fraction(text.strip())
     if number is not None:
         return _at_least_zero(number, text)
-    call = _CALL.fullmatch(text)
+    call = re.fullmatch(_CALL, text)
     if call is None:
         raise ValueError(f"expected a number of at least 0 or a distribution, found {text!r}")
     kind = call[1]

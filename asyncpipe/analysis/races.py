@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from asyncpipe.analysis.happens_before import HappensBefore
 from asyncpipe.ir import Action, Op, Program
+from asyncpipe.passes.names import stages_text
 from asyncpipe.schedule import Weights
 
 __all__ = ["Race", "guaranteed_staleness", "intended_races"]
@@ -21,8 +22,8 @@ class Race:
 
     def __str__(self) -> str:
         verb = "writes" if self.op is Op.U else "reads"
-        stages = ", ".join(map(str, self.stages))
-        return f"{self.op} {verb} parameters of stage {stages} while an update writes them ({self.because})"
+        where = stages_text(self.stages)
+        return f"{self.op} {verb} parameters of {where} while an update writes them ({self.because})"
 
 
 def intended_races(program: Program, weights: Weights, order: HappensBefore | None = None) -> list[Race]:

@@ -19,8 +19,8 @@ from asyncpipe.ir import Program
 __all__ = ["Chosen", "Selector", "parse_selector"]
 
 _NAME = r"[A-Za-z][A-Za-z0-9_-]*(?:\[(?:\d+|\d+->\d+)\])?"
-_PART = re.compile(rf"(?:replica\[(\d+)\]\.)?(\*|{_NAME})")
-_NUMBERED = re.compile(r"(device|replica)\[(\d+)\]")
+_PART = rf"(?:replica\[(\d+)\]\.)?(\*|{_NAME})"
+_NUMBERED = r"(device|replica)\[(\d+)\]"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def parse_selector(text: str) -> Selector:
     """The selector that `text` names; ValueError for anything else."""
     parts = []
     for part in text.split("|"):
-        match = _PART.fullmatch(part.strip())
+        match = re.fullmatch(_PART, part.strip())
         if match is None:
             raise ValueError(f"expected a stream such as backward[0], device[1] or replica[2], found {part.strip()!r}")
         parts.append((None if match[1] is None else int(match[1]), match[2]))
@@ -70,7 +70,7 @@ def _choose(program: Program, replica: int | None, name: str) -> Chosen | None:
     everything = frozenset(range(len(program.streams)))
     if name == "*":
         return Chosen(everything, replica, True)
-    numbered = _NUMBERED.fullmatch(name)
+    numbered = re.fullmatch(_NUMBERED, name)
     if numbered is None:
         return None
     number = int(numbered[2])

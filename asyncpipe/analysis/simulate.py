@@ -16,12 +16,12 @@ from asyncpipe.analysis.rates import throughput
 from asyncpipe.analysis.staleness import Staleness
 from asyncpipe.analysis.steady import SteadyRun, run_steady
 from asyncpipe.analysis.timing import Timing
+from asyncpipe.analysis.work import work
 from asyncpipe.errors import UsageError
-from asyncpipe.ir import Kind, Op, Program
+from asyncpipe.ir import Program
 
-__all__ = ["Number", "Simulation", "Spread", "StreamUse", "exact_simulation", "simulate", "work"]
+__all__ = ["Number", "Simulation", "Spread", "StreamUse", "exact_simulation", "simulate"]
 
-_OWN_OPS = (Op.F, Op.B, Op.I, Op.W, Op.U, Op.R)
 Number = Fraction | float
 
 
@@ -100,9 +100,3 @@ def exact_simulation(timing: Timing, runs: Sequence[SteadyRun], finite: Program 
         streams,
         measured_staleness(runs),
     )
-
-
-def work(program: Program) -> Fraction:
-    """The time of one microbatch's actions, one after another, without transfers and synchronisations."""
-    launches = [i.action for i in program.body if i.kind is Kind.LAUNCH and i.action.op in _OWN_OPS]
-    return sum(program.costs[a.op][a.stage] for a in launches) * program.unit / program.step

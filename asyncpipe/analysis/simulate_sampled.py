@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from asyncpipe.analysis.launch_graph import LaunchGraph, finite_graph, launch_count, steady_graph
 from asyncpipe.analysis.sampled_staleness import stage_lags
 from asyncpipe.analysis.sampling import SampledTimes, check_size, sampled_times
-from asyncpipe.analysis.simulate import Simulation, Spread, StreamUse, work
+from asyncpipe.analysis.simulate import Simulation, Spread, StreamUse
 from asyncpipe.analysis.staleness import Staleness
 from asyncpipe.analysis.timing import Timing
+from asyncpipe.analysis.work import work
 from asyncpipe.ir import Program
 
 if TYPE_CHECKING:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import click
 
-from asyncpipe.analysis.races import Race, guaranteed_staleness, intended_races
 from asyncpipe.cli.diagnostics import as_json as diagnostic_json
 from asyncpipe.cli.diagnostics import in_order, render
+from asyncpipe.cli.facts import Facts, facts_json, facts_text, find_facts
 from asyncpipe.cli.instance import instance_stages
-from asyncpipe.cli.options import costs_text, counted, instance_options, json_option, override_option
-from asyncpipe.compiler import Compiled, check_expect, compile_instance
-from asyncpipe.errors import ScheduleError
-from asyncpipe.schedule import Costs, Schedule, read_schedule
+from asyncpipe.cli.job_sizes import stage_sizes
+from asyncpipe.cli.options import counted, instance_options, json_option, override_option
+from asyncpipe.compiler import check_expect, compile_instance
+from asyncpipe.errors import Report, ScheduleError
+from asyncpipe.schedule import Costs, read_schedule
 from asyncpipe.schedule.job import read_job
-from asyncpipe.schedule.source import Report
 
 __all__ = ["command"]
 
@@ -30,8 +29,7 @@ class _Finding:
 
     file: str
     report: Report
-    compiled: Compiled | None = None
-    races: list[Race] = field(default_factory=list)
+    facts: Facts | None = None
     not_checked: list[str] = field(default_factory=list)
 
 
@@ -82,22 +80,15 @@ def _check(
     finding.file = schedule.file
     check_expect(schedule, report)
     count, finding.not_checked = instance_stages(schedule, stages, spec, report)
-    if count is not None and not report.has_errors:
-        finding.compiled = compile_instance(schedule, count, schedule.costs.merged(costs or Costs()), report)
     try:
-        _lower(finding, microbatches)
+        if count is not None and not report.has_errors:
+            compiled = compile_instance(schedule, count, schedule.costs.merged(costs or Costs()), report)
+            if compiled is not None:
+                finding.facts = find_facts(compiled, microbatches, stage_sizes(spec, schedule, stages))
     except ScheduleError as error:
         for diagnostic in error.diagnostics:
             report.add(diagnostic)
     return finding
-
-
-def _lower(finding: _Finding, microbatches: int | None) -> None:
-    """Programs are made too: what only shows there is found before a run."""
-    if finding.compiled is not None:
-        finding.races = intended_races(finding.compiled.sample_program(), finding.compiled.schedule.weights)
-        if microbatches is not None:
-            finding.compiled.program(microbatches)
 
 
 def _document(findings: list[_Finding], valid: bool) -> dict[str, Any]:
@@ -109,72 +100,22 @@ def _document(findings: list[_Finding], valid: bool) -> dict[str, Any]:
         "intended_races": [
             {"file": f.file, "op": r.op.value, "stages": r.stages, "because": r.because}
             for f in findings
-            for r in f.races
+            for r in (f.facts.races if f.facts else ())
         ],
         "not_checked": list(dict.fromkeys(text for f in findings for text in f.not_checked)),
-        "instances": [_instance(f.file, f.compiled) for f in findings if f.compiled is not None],
+        "instances": [{"file": f.file, **facts_json(f.facts)} for f in findings if f.facts is not None],
     }
-
-
-def _instance(file: str, compiled: Compiled) -> dict[str, Any]:
-    measured = compiled.staleness
-    return {
-        "file": file,
-        "stages": compiled.stages,
-        "period": float(compiled.period),
-        "speedup": float(_speedup(compiled)),
-        "staleness": {
-            "apply": [float(value) for value in measured.apply],
-            "max": measured.max,
-            "forward_backward": [float(value) for value in measured.forward_backward],
-            "bound": guaranteed_staleness(compiled.sample_program()),
-        },
-        "in_flight": compiled.slots,
-    }
-
-
-def _speedup(compiled: Compiled) -> Fraction:
-    """Against the same actions one after another."""
-    every = compiled.diagram.every
-    ticks = compiled.ticks
-    work = sum(Fraction(ticks.of(op, s), every if op.value == "U" else 1) for op, s in compiled.diagram.ops)
-    return work * ticks.unit / compiled.period
 
 
 def _print(finding: _Finding) -> None:
     click.echo(render(finding.report.diagnostics), err=True, nl=False)
-    compiled = finding.compiled
-    if finding.report.has_errors or compiled is None:
+    if finding.report.has_errors or finding.facts is None:
         click.echo(f"{finding.file}: invalid, {_count(finding.report)}")
         return
     click.echo(f"{finding.file}: ok")
-    for name, text in _facts(compiled.schedule, compiled):
-        click.echo(f"  {name:<11}{text}")
-    for race in finding.races:
-        click.echo(f"  {'race':<11}{race}, as intended")
-    click.echo(f"  {'not checked':<11} {'; '.join(finding.not_checked)}")
+    for name, text in (*facts_text(finding.facts), ("not checked", "; ".join(finding.not_checked))):
+        click.echo(f"  {name:<11} {text}")
 
 
 def _count(report: Report) -> str:
     return counted(sum(d.is_error for d in report.diagnostics), "error")
-
-
-def _staleness(compiled: Compiled) -> str:
-    """What the planned timing gives, and what no timing can exceed."""
-    bounds = guaranteed_staleness(compiled.sample_program())
-    most = " ".join("-" if bound is None else str(bound) for bound in bounds)
-    limit = "without bound" if all(bound is None for bound in bounds) else f"never more than {most}"
-    return f"{' '.join(map(str, compiled.staleness.apply))} as planned, {limit}"
-
-
-def _facts(schedule: Schedule, compiled: Compiled) -> list[tuple[str, str]]:
-    costs = {op: tuple(Fraction(t) * compiled.ticks.unit for t in times) for op, times in compiled.ticks.costs.items()}
-    shown = Costs(tuple((op, times if len(set(times)) > 1 else times[:1]) for op, times in costs.items()))
-    streams = ", ".join(stream.name for stream in compiled.diagram.streams)
-    return [
-        ("instance", f"{counted(compiled.stages, 'stage')}, costs {costs_text(shown, schedule.ops)}"),
-        ("streams", streams if len(streams) < 90 else f"{len(compiled.diagram.streams)}"),
-        ("period", f"{compiled.period} per microbatch, {float(_speedup(compiled)):.2f}x one stream"),
-        ("staleness", _staleness(compiled)),
-        ("slots", " ".join(map(str, compiled.slots))),
-    ]

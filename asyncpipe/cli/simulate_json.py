@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from asyncpipe.analysis.bounds import Bounds
 from asyncpipe.analysis.bubbles import StreamTime
 from asyncpipe.analysis.loops import Loop
-from asyncpipe.analysis.memory import Memory
 from asyncpipe.analysis.simulate import Number, Spread, StreamUse
-from asyncpipe.analysis.staleness import Staleness
-from asyncpipe.cli.simulate_text import binding_text, cause_text
+from asyncpipe.cli.simulate_text import cause_text
 from asyncpipe.cli.simulation import Results
+from asyncpipe.cli.statements import binding_text, bounds_json, memory_json, staleness_json
 from asyncpipe.ir import relative_text
 
-__all__ = ["bounds_json", "document", "memory_json", "staleness_json"]
+__all__ = ["document"]
 
 
 def document(results: Results) -> dict[str, Any]:
@@ -52,14 +50,6 @@ def _float(value: Number | None) -> float | None:
     return None if value is None else float(value)
 
 
-def staleness_json(found: Staleness) -> dict[str, Any]:
-    return {
-        "apply": [float(value) for value in found.apply],
-        "max": list(found.max),
-        "forward_backward": [float(value) for value in found.forward_backward],
-    }
-
-
 def _stream(results: Results, use: StreamUse, time: StreamTime) -> dict[str, Any]:
     """`busy` is a time of the whole run; shares are of the steady state, and those of `waits` sum to `idle`."""
     graph, diagram = results.runs[0].graph, results.instance.compiled.diagram
@@ -77,12 +67,6 @@ def _stream(results: Results, use: StreamUse, time: StreamTime) -> dict[str, Any
     }
 
 
-def bounds_json(found: Bounds, unit: Fraction) -> dict[str, float | None]:
-    """Per microbatch; a recurrence of 0 where nothing waits in a cycle, null where that was not looked for."""
-    recurrence = None if found.recurrence is None else float(found.recurrence * unit)
-    return {"resource": float(found.resource * unit), "recurrence": recurrence}
-
-
 def _bound_by(results: Results) -> dict[str, Any]:
     compiled, found = results.instance.compiled, results.bounds
     return {
@@ -90,12 +74,6 @@ def _bound_by(results: Results) -> dict[str, Any]:
         "streams": list(found.streams),
         "cycle": _loop(found.cycle, results.instance.endless.unit),
     }
-
-
-def memory_json(found: Memory) -> dict[str, Any]:
-    """Peaks per device: in bytes, or in stages."""
-    rows = [{"device": d.device, "activations": d.activations, "parameters": d.parameters} for d in found.devices]
-    return {"unit": "bytes" if found.in_bytes else "stages", "devices": rows}
 
 
 def _loop(loop: Loop | None, unit: Fraction = Fraction(1)) -> dict[str, Any] | None:

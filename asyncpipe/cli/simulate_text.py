@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from asyncpipe.analysis.bounds import Bounds
 from asyncpipe.analysis.bubbles import Cause, StreamTime
 from asyncpipe.analysis.critical_path import reason_of
 from asyncpipe.analysis.launch_graph import LaunchGraph
 from asyncpipe.analysis.loops import Loop
-from asyncpipe.analysis.memory import Memory
 from asyncpipe.analysis.simulate import Number, StreamUse
 from asyncpipe.cli.options import compact, costs_text, counted, number, several
 from asyncpipe.cli.simulation import Results
+from asyncpipe.cli.statements import binding_text, memory_texts
 from asyncpipe.passes.diagram import Diagram
 from asyncpipe.schedule import Costs
 
-__all__ = ["binding_text", "memory_texts", "report"]
+__all__ = ["cause_text", "report"]
 
 _MOST_STREAMS, _MOST_CAUSES, _MOST_HOPS = 16, 3, 40
 _MANY = 12
@@ -155,35 +154,6 @@ def _memory(results: Results) -> Iterator[str]:
         yield _row(name, text)
 
 
-def memory_texts(found: Memory) -> Iterator[tuple[str, str]]:
-    """Per device (one line for all that are equal), or the largest where there are many."""
-    each = [(device.activations, device.parameters) for device in found.devices]
-    kinds = list(dict.fromkeys(each))
-    if len(kinds) > 4:
-        most = (max(a for a, _ in each), max(p for _, p in each))
-        yield f"{len(each)} devices", f"at most {_held(found.in_bytes, *most)}"
-        return
-    for kind in kinds:
-        devices = [found.devices[i].device for i, other in enumerate(each) if other == kind]
-        name = f"device {devices[0]}" if len(devices) == 1 else f"{len(devices)} devices"
-        yield name, _held(found.in_bytes, *kind)
-
-
-def _held(in_bytes: bool, activations: int, parameters: int) -> str:
-    if in_bytes:
-        return f"{_bytes(activations + parameters)}: activations {_bytes(activations)}, parameters {_bytes(parameters)}"
-    return f"activations of {counted(activations, 'stage')}, parameters of {counted(parameters, 'stage')}"
-
-
-def _bytes(size: int) -> str:
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
-
-
 def _bounds(results: Results) -> Iterator[str]:
     unit, found = results.instance.endless.unit, results.bounds
     yield _row("resource", f"{number(found.resource * unit)}: the work of {several(found.streams)}")
@@ -195,26 +165,6 @@ def _bounds(results: Results) -> Iterator[str]:
         yield _row("period", f"{float(period / (found.best * unit)):.2f} times the larger one, under these times")
     else:
         yield _row("binds", binding_text(found, period / unit))
-
-
-def binding_text(found: Bounds, period: Fraction) -> str:
-    """What holds the period back, in words."""
-    binding = found.binding(period)
-    verb = "is" if len(found.streams) == 1 else "are"
-    busy = f"{several(found.streams)} {verb} always busy"
-    if binding == "order":
-        return f"the order of the streams: {float(period / found.best - 1):.1%} above both bounds"
-    if binding == "resource":
-        return busy
-    cycle = "" if found.cycle is None else f"a cycle through {_ends(found.cycle)}"
-    return cycle if binding == "recurrence" else f"{busy}; {cycle}"
-
-
-def _ends(loop: Loop) -> str:
-    """The reason that closes a cycle: its only wait for an earlier microbatch, mostly."""
-    reasons = [step.reason for step in (*loop.steps[1:], loop.steps[0])]
-    written = [reason for reason in dict.fromkeys(reasons) if reason != "data flow"]
-    return ", ".join(written[-2:]) or "data flow"
 
 
 def _loop(loop: Loop) -> Iterator[str]:

@@ -12,7 +12,8 @@ from asyncpipe.ir.table import Cell, Table, TableStream
 
 __all__ = ["parse_program", "parse_table"]
 
-_HEADER = re.compile(r"stages (\d+) every (\d+) start (\d+) step (\d+) iterations (\S+) microbatches (\S+)")
+_HEADER = r"stages (\d+) every (\d+) start (\d+) step (\d+) iterations (\S+) microbatches (\S+)"
+_HEADER_EXAMPLE = "stages 3 every 1 start 2 step 2 iterations 3 microbatches 10"
 
 _STREAM = r"stream (\S+) device (\d+)(?: priority (-?\d+) sms (\d+))? runs ([A-Z_ ]*)"
 
@@ -26,11 +27,12 @@ class _Lines:
         found = self.lines[self.number - 1] if self.number <= len(self.lines) else "the end"
         return ValueError(f"line {self.number}: expected {expected}, found {found!r}")
 
-    def next(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
+    def next(self, pattern: str, example: str) -> re.Match[str]:
+        """The next line, which must have this pattern; the error shows a line that has it."""
         self.number += 1
         match = re.fullmatch(pattern, self.lines[self.number - 1]) if self.number <= len(self.lines) else None
         if match is None:
-            raise self.fail(repr(pattern if isinstance(pattern, str) else pattern.pattern))
+            raise self.fail(f"a line such as {example!r}")
         return match
 
     def starts(self, word: str) -> bool:
@@ -42,9 +44,9 @@ def _optional(text: str) -> int | None:
 
 
 def _header(lines: _Lines, word: str) -> dict[str, Any]:
-    name = lines.next(rf"{word} (.*)")[1]
-    head = lines.next(_HEADER)
-    slots = lines.next(r"slots ([\d ]*)")[1]
+    name = lines.next(rf"{word} (.*)", f"{word} async-lu")[1]
+    head = lines.next(_HEADER, _HEADER_EXAMPLE)
+    slots = lines.next(r"slots ([\d ]*)", "slots 3 3 3")[1]
     values = dict(zip(("stages", "every", "start", "step"), map(int, head.groups()[:4]), strict=True))
     return {
         "schedule": name,
@@ -63,7 +65,7 @@ def _cell(text: str, relative: bool) -> Cell:
 
 
 def _cells(lines: _Lines, name: str, relative: bool = False) -> tuple[Cell, ...]:
-    text = lines.next(rf"  {name}(.*)")[1]
+    text = lines.next(rf"  {name}(.*)", f"  {name} 0F0@0 1F0@0")[1]
     try:
         return tuple(_cell(word, relative) for word in text.split())
     except ValueError as error:
@@ -76,7 +78,7 @@ def parse_table(text: str) -> Table:
     values = _header(lines, "table")
     streams = []
     while lines.starts("stream"):
-        name, device = lines.next(r"stream (\S+) device (\d+)").groups()
+        name, device = lines.next(r"stream (\S+) device (\d+)", "stream forward device 0").groups()
         parts = [_cells(lines, "warmup"), _cells(lines, "body", relative=True), _cells(lines, "cooldown")]
         streams.append(TableStream(name, int(device), *parts))
     return Table(streams=tuple(streams), **values)
@@ -86,29 +88,40 @@ def parse_program(text: str) -> Program:
     """The inverse of `str(program)`."""
     lines = _Lines(text)
     values = _header(lines, "program")
-    values["place"] = tuple(map(int, lines.next(r"place ([\d ]*)")[1].split()))
+    values["place"] = tuple(map(int, lines.next(r"place ([\d ]*)", "place 0 0 0")[1].split()))
     values |= _meaning(lines)
-    unit, costs = lines.next(r"costs unit (\S+) ?(.*)").groups()
+    unit, costs = lines.next(r"costs unit (\S+) ?(.*)", "costs unit 1 F 1 1 1 B 2 2 2").groups()
     values["unit"] = Fraction(unit)
     found = re.findall(r"([A-Z][A-Z_]*) ([\d ]+)", costs)
     values["costs"] = {Op(op): tuple(map(int, times.split())) for op, times in found}
     streams = []
     while lines.starts("stream"):
-        name, device, *settings, runs = lines.next(_STREAM).groups()
+        name, device, *settings, runs = lines.next(_STREAM, "stream forward device 0 runs F").groups()
         ops = tuple(Op(op) for op in runs.split())
         streams.append(ProgramStream(name, int(device), ops, *(int(setting or 0) for setting in settings)))
     numbers = {stream.name: i for i, stream in enumerate(streams)}
     for phase in ("warmup", "body", "cooldown"):
-        lines.next(phase)
+        lines.next(phase, phase)
         values[phase] = tuple(_instructions(lines, numbers, relative=phase == "body"))
     return Program(streams=tuple(streams), **values)
+
+
+_MEANING = {
+    "update": "ordered mean shared all 1",
+    "weights": "latest latest",
+    "gradient": "",
+    "recompute": "none",
+    "aux": "chain",
+    "replicas": "1",
+    "versions": "1 1 1",
+}
 
 
 def _meaning(lines: _Lines) -> dict[str, Any]:
     """What an action means: update, weights, gradient, recompute, aux, replicas and versions, a line for each."""
     words = {
-        key: lines.next(rf"{key}( .*)?").group(0).split()[1:]
-        for key in ("update", "weights", "gradient", "recompute", "aux", "replicas", "versions")
+        key: lines.next(rf"{key}( .*)?", f"{key} {example}".rstrip()).group(0).split()[1:]
+        for key, example in _MEANING.items()
     }
     try:
         write, reduce, owner, scope, commit = words["update"]
@@ -138,8 +151,11 @@ def _instructions(lines: _Lines, numbers: dict[str, int], relative: bool) -> lis
     parse = parse_relative if relative else parse_action
     found = []
     while lines.starts("  "):
-        name, kind, text = lines.next(r"  (\S+) (launch|record|wait) (\S+)").groups()
-        action: Action = parse(text)
+        name, kind, text = lines.next(r"  (\S+) (launch|record|wait) (\S+)", "  forward launch 0F0").groups()
+        try:
+            action: Action = parse(text)
+        except ValueError as error:
+            raise ValueError(f"line {lines.number}: {error}") from None
         if name not in numbers:
             raise lines.fail(f"one of the streams {', '.join(numbers)}")
         found.append(Instruction(Kind(kind), numbers[name], action))

@@ -41,14 +41,18 @@ def flat_table(results: list[dict[str, Any]], clock: str) -> str:
 
 
 def lengths_table(results: dict[str, Any]) -> str:
+    """Markdown: one line for each schedule, processor time for the fewest and for the most microbatches."""
+    few, many = str(NUMBERS[0]), str(NUMBERS[-1])
+    columns = ("compile", "program", "simulate")
     lines = [
-        f"| schedule, ms of wall time | {' | '.join(f'{n:,}' for n in NUMBERS)} |",
-        f"|---|{'---|' * len(NUMBERS)}",
+        f"| processor ms, {few} and {many} microbatches | {' | '.join(columns)} | instructions |",
+        "|---|---|---|---|---|",
     ]
     for name, numbers in results["schedules"].items():
-        for step in ("compile", "program", "simulate"):
-            cells = [f"{1e3 * numbers[str(n)]['wall'][step]['median']:.1f}" for n in NUMBERS]
-            lines.append(f"| {name}: {step} | {' | '.join(cells)} |")
+        medians = {n: {c: 1e3 * numbers[n]["cpu"][c]["median"] for c in columns} for n in (few, many)}
+        cells = [f"{medians[few][column]:.1f}, {medians[many][column]:.1f}" for column in columns]
+        sizes = f"{numbers[few]['instructions']:,}, {numbers[many]['instructions']:,}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {sizes} |")
     refused = [f"not measured: {name}: {reason}" for name, reason in results["not_measured"].items()]
     return "\n".join([*lines, *refused])
 
