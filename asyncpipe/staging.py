@@ -7,6 +7,7 @@ from typing import Protocol
 
 from asyncpipe.errors import Diagnostic, ScheduleError, UsageError
 from asyncpipe.schedule import Schedule, StageRange
+from asyncpipe.schedule.expression import names
 
 __all__ = ["LayerWork", "cut_evenly", "cut_stages", "estimated_seconds"]
 
@@ -43,7 +44,7 @@ def cut_stages(
     schedule: Schedule, asked: int | None, layers: int, costs: Callable[[], Sequence[LayerWork]]
 ) -> tuple[range, ...]:
     """The layers of each stage. `asked` wins over the file; UsageError or ScheduleError where layers do not suffice."""
-    wanted = schedule.stages if asked is None else asked
+    wanted = _wanted(schedule, layers) if asked is None else asked
     if isinstance(wanted, tuple):
         return _named(wanted, layers)
     if wanted == "layers":
@@ -55,6 +56,13 @@ def cut_stages(
         )
     seconds = [estimated_seconds(layer) for layer in costs()] if layers > 1 else [1.0]
     return cut_evenly(seconds, wanted) if isinstance(wanted, int) else _auto(seconds)
+
+
+def _wanted(schedule: Schedule, layers: int) -> str | int | tuple[StageRange, ...]:
+    """What the file asks for. Where devices follow from stages, `auto` means a pipeline: it is not merged into one."""
+    if schedule.stages != "auto" or not any(name.name == "S" for name in names(schedule.devices)):
+        return schedule.stages
+    return min(schedule.expect.stages if schedule.expect else layers, layers)
 
 
 def _auto(seconds: Sequence[float]) -> tuple[range, ...]:

@@ -6,7 +6,7 @@ between launches of one stream are not stored: a stream runs its launches one af
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -130,18 +130,16 @@ class _Builder:
         self.stream: list[int] = []
         self.waits: list[tuple[int, ...]] = []
         self.number: dict[Action, int] = {}
+        self.loop: _Loop | None = None
 
     def code(self, action: Action) -> int:
         return self.codes.setdefault((action.op, action.stage), len(self.codes))
 
-    def add(self, stream: int, key: int, index: int, waits: tuple[int, ...]) -> None:
-        self.stream.append(stream)
-        self.key.append(key)
-        self.index.append(index)
-        self.waits.append(waits)
-
     def find(self, action: Action) -> int:
+        """The launch of an action that was named before, or that lies in the body."""
         found = self.number.get(action)
+        if found is None and self.loop is not None:
+            found = self.loop.launch(action)
         if found is None:
             raise InternalError(f"the program waits for {action}, which it never launched before")
         return found
@@ -149,16 +147,23 @@ class _Builder:
     def flat(self, instructions: Iterable[Instruction]) -> None:
         """Launches with absolute indices."""
         waits: list[list[int]] = [[] for _ in self.program.streams]
+        number, find, codes = self.number, self.find, self.codes
+        wait, launch = Kind.WAIT, Kind.LAUNCH
         for kind, stream, action in instructions:
-            if kind is Kind.WAIT:
-                waits[stream].append(self.find(action))
-            elif kind is Kind.LAUNCH:
-                self.number[action] = len(self.key)
-                self.add(stream, self.code(action), action.index, tuple(waits[stream]))
-                waits[stream].clear()
+            if kind is launch:
+                stage, op, index = action
+                number[action] = len(self.key)
+                self.stream.append(stream)
+                self.key.append(codes.setdefault((op, stage), len(codes)))
+                self.index.append(index)
+                self.waits.append(tuple(waits[stream]))
+                waits[stream] = []
+            elif kind is wait:
+                found = number.get(action)
+                waits[stream].append(find(action) if found is None else found)
 
-    def template(self) -> tuple[tuple[BodyLaunch, ...], list[list[Action]]]:
-        """The body, and for each of its launches the actions that it waits for, relative to the iteration."""
+    def template(self) -> tuple[list[BodyLaunch], list[list[Action]]]:
+        """The body, yet without waits, and for each of its launches the actions that it waits for, relative."""
         waits: list[list[Action]] = [[] for _ in self.program.streams]
         launches: list[BodyLaunch] = []
         sources: list[list[Action]] = []
@@ -169,9 +174,16 @@ class _Builder:
                 launches.append(BodyLaunch(stream, self.code(action), action.index, ()))
                 sources.append(waits[stream])
                 waits[stream] = []
-        places = _Places(self.program, launches, self.codes)
-        found = (tuple(map(places.find, actions)) for actions in sources)
-        return tuple(b._replace(waits=w) for b, w in zip(launches, found, strict=True)), sources
+        return launches, sources
+
+    def body(self, iterations: int) -> tuple[BodyLaunch, ...]:
+        """Adds the body's launches; gives the body with its waits."""
+        launches, sources = self.template()
+        self.loop = _Loop(self.program, launches, self.codes, len(self.key), iterations)
+        found = [tuple(map(self.loop.place, actions)) for actions in sources]
+        body = tuple(b._replace(waits=w) for b, w in zip(launches, found, strict=True))
+        self.iterate(body, sources, iterations)
+        return body
 
     def iterate(self, body: tuple[BodyLaunch, ...], sources: list[list[Action]], iterations: int) -> None:
         """The body's launches; where a wait reaches back before the body, by the action that it names."""
@@ -179,63 +191,74 @@ class _Builder:
         reach = max((back for launch in body for back, _ in launch.waits), default=0)
         offsets = [tuple(place - back * width for back, place in launch.waits) for launch in body]
         by_update = [op.by_update for op, _ in self.codes]
+        self.stream += [launch.stream for launch in body] * iterations
+        self.key += [launch.key for launch in body] * iterations
         for k in range(iterations):
             base, microbatch = begin + k * width, program.start + k * program.step
             update = microbatch // program.every
             if k < reach:
-                self.first_waits(body, sources, k, base)
+                self.waits += self.first_waits(body, sources, k, base)
             else:
                 self.waits += [tuple([base + offset for offset in each]) for each in offsets]
-            self.stream += [launch.stream for launch in body]
-            self.key += [launch.key for launch in body]
             self.index += [launch.index + (update if by_update[launch.key] else microbatch) for launch in body]
 
-    def first_waits(self, body: tuple[BodyLaunch, ...], sources: list[list[Action]], k: int, base: int) -> None:
+    def first_waits(
+        self, body: tuple[BodyLaunch, ...], sources: list[list[Action]], k: int, base: int
+    ) -> Iterator[tuple[int, ...]]:
+        width = len(body)
         for launch, actions in zip(body, sources, strict=True):
-            waits = []
-            for (back, place), action in zip(launch.waits, actions, strict=True):
-                inside = back <= k
-                later = self.program.absolute(action, k)
-                waits.append(base + place - back * len(body) if inside else self.find(later))
-            self.waits.append(tuple(waits))
-
-    def name_body(self, first: int) -> None:
-        """Lets the cooldown find the body's launches."""
-        keys = list(self.codes)
-        for number in range(first, len(self.key)):
-            op, stage = keys[self.key[number]]
-            self.number[Action(stage, op, self.index[number])] = number
+            pairs = zip(launch.waits, actions, strict=True)
+            yield tuple(
+                base + place - back * width if back <= k else self.find(self.program.absolute(action, k))
+                for (back, place), action in pairs
+            )
 
 
-class _Places:
-    """Finds a relative action in the body: the iterations since, and which of the body's launches it is."""
+class _Loop:
+    """Finds actions in the body: relative ones by the iterations since, absolute ones by their launch."""
 
-    def __init__(self, program: Program, launches: list[BodyLaunch], codes: dict[Key, int]) -> None:
-        self.steps = {op: program.step // program.every if op.by_update else program.step for op, _ in codes}
+    def __init__(
+        self, program: Program, launches: list[BodyLaunch], codes: dict[Key, int], first: int, iterations: int
+    ) -> None:
+        self.program = program
+        self.codes = codes
+        self.first = first
+        self.width = len(launches)
+        self.iterations = iterations
         keys = list(codes)
         self.at: dict[tuple[int, int], tuple[int, int]] = {}
-        self.codes = codes
         for place, launch in enumerate(launches):
-            step = self.steps[keys[launch.key][0]]
-            self.at[launch.key, launch.index % step] = (launch.index, place)
+            self.at[launch.key, launch.index % self.step(keys[launch.key][0])] = (launch.index, place)
 
-    def find(self, action: Action) -> tuple[int, int]:
-        step = self.steps.get(action.op, 1)
-        found = self.at.get((self.codes.get((action.op, action.stage), -1), action.index % step))
+    def step(self, op: Op) -> int:
+        return self.program.step // self.program.every if op.by_update else self.program.step
+
+    def _found(self, action: Action) -> tuple[int, int] | None:
+        return self.at.get((self.codes.get((action.op, action.stage), -1), action.index % self.step(action.op)))
+
+    def place(self, action: Action) -> tuple[int, int]:
+        """(iterations back, place) of a relative action."""
+        found = self._found(action)
         if found is None:
             raise InternalError(f"the body waits for {relative_text(action)}, which it never launches")
-        return (found[0] - action.index) // step, found[1]
+        return (found[0] - action.index) // self.step(action.op), found[1]
+
+    def launch(self, action: Action) -> int | None:
+        """The launch of an absolute action, if it lies in the body."""
+        relative = action.later(-self.program.start, self.program.every)
+        found = self._found(relative)
+        if found is None:
+            return None
+        iteration = (relative.index - found[0]) // self.step(action.op)
+        return self.first + iteration * self.width + found[1] if 0 <= iteration < self.iterations else None
 
 
 def _build(program: Program, iterations: int, cooldown: tuple[Instruction, ...]) -> LaunchGraph:
     builder = _Builder(program)
     builder.flat(program.warmup)
     first = len(builder.key)
-    body, sources = builder.template() if program.body and iterations else ((), [])
-    builder.iterate(body, sources, iterations)
-    if cooldown:
-        builder.name_body(first)
-        builder.flat(cooldown)
+    body = builder.body(iterations) if program.body and iterations else ()
+    builder.flat(cooldown)
     return LaunchGraph(
         program,
         tuple(builder.codes),

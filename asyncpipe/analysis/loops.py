@@ -13,6 +13,8 @@ from asyncpipe.passes.diagram import Diagram, Origin
 
 __all__ = ["Loop", "Step", "is_storage", "make_loop", "origin_of"]
 
+_SLOPES = ((1, 0), (-1, 0), (0, 1))
+
 
 @dataclass(frozen=True)
 class Step:
@@ -48,20 +50,20 @@ class Loop:
 
 
 def _runs(steps: Sequence[Step]) -> Iterator[list[Step]]:
-    """Neighbours with one op, index and reason, of stages that go up or down by one."""
+    """Neighbours with one op and reason, of which the stage or the index goes up or down by one."""
     run = [steps[0]]
     for before, step in pairwise(steps):
-        same = (step.action.op, step.action.index, step.reason) == (
-            before.action.op,
-            before.action.index,
-            before.reason,
-        )
-        slope = step.action.stage - before.action.stage
-        if not (same and abs(slope) == 1 and (len(run) == 1 or slope == run[1].action.stage - run[0].action.stage)):
+        same = step.action.op is before.action.op and step.reason == before.reason
+        slope = _slope(before, step)
+        if not (same and slope in _SLOPES and (len(run) == 1 or slope == _slope(run[0], run[1]))):
             yield run
             run = []
         run.append(step)
     yield run
+
+
+def _slope(before: Step, step: Step) -> tuple[int, int]:
+    return step.action.stage - before.action.stage, step.action.index - before.action.index
 
 
 def make_loop(steps: Sequence[Step], every: int, microbatches: int, time: Fraction) -> Loop:

@@ -91,7 +91,7 @@ def _torch_csv(compiled: Compiled, microbatches: int | None, aligned: bool, loss
 def _told(compiled: Compiled, lost: list[Loss], severity: str) -> Diagnostic:
     name = compiled.schedule.name
     verb = "would lose" if severity == "error" else "has lost"
-    message = f"as a table of torch's {name} {verb} {counted(len(lost), 'thing')}"
+    message = f"as a table for torch {name} {verb} {counted(len(lost), 'thing')}"
     hint = "--lossy exports the order of one update without them" if severity == "error" else ""
     where = compiled.schedule.where("streams")
     return Diagnostic("AP140", message, where, hint, severity, tuple((text, place) for text, place in lost))

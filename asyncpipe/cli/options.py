@@ -30,8 +30,25 @@ _MOST_VALUES = 16
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+_JOB_KEYS = ("model", "data", "loss", "optimizer", "train")
+
+
+def _overrides(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The overrides; UsageError for a key of the job that is written as one of the schedule."""
+    for text in values:
+        first = text.partition("=")[0].partition(".")[0]
+        if first in _JOB_KEYS:
+            raise UsageError(f"-o {text!r}: a schedule has no key {first!r}, its job has", f"as in -o job.{text}")
+    return values
+
+
 override_option = click.option(
-    "-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key of the file, as in -o in_flight=4."
+    "-o",
+    "overrides",
+    multiple=True,
+    callback=_overrides,
+    metavar="KEY=VALUE",
+    help="Set a key of the file, as in -o in_flight=4.",
 )
 
 

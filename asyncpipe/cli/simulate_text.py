@@ -13,6 +13,7 @@ from asyncpipe.analysis.simulate import Number, StreamUse
 from asyncpipe.cli.options import compact, costs_text, counted, number, several
 from asyncpipe.cli.simulation import Results
 from asyncpipe.cli.statements import binding_text, memory_texts
+from asyncpipe.ir import Op
 from asyncpipe.passes.diagram import Diagram
 from asyncpipe.schedule import Costs
 
@@ -20,6 +21,8 @@ __all__ = ["cause_text", "report"]
 
 _MOST_STREAMS, _MOST_CAUSES, _MOST_HOPS = 16, 3, 40
 _MANY = 12
+_OWN_OPS = (Op.F, Op.B, Op.I, Op.W, Op.U, Op.R)
+"""Streams that only transfer or synchronise are idle by nature."""
 
 
 def report(results: Results) -> str:
@@ -116,6 +119,8 @@ def _stream(use: StreamUse, time: StreamTime, width: int) -> str:
 
 def _causes(results: Results, time: StreamTime) -> Iterator[str]:
     graph = results.runs[0].graph
+    if not any(op in _OWN_OPS for op in graph.program.streams[time.stream].runs):
+        return
     for cause, ticks in time.waits[:_MOST_CAUSES]:
         share = ticks / time.length
         yield f"    {share:6.1%}  {cause_text(cause, graph, results.instance.compiled.diagram)}"
@@ -200,7 +205,9 @@ def _sweep(results: Results) -> Iterator[str]:
     rows = [("delay", name, rival, "ratio", "10% to 90%")]
     for point in results.sweep:
         spread = "exact" if point.spread is None else f"{point.spread.low:.3f} to {point.spread.high:.3f}"
-        rows.append((_shown(point.delay), _rate(point.throughput), _rate(point.against), f"{point.ratio:.3f}", spread))
+        rows.append(
+            (_shown(point.delay), _rate(point.throughput), _rate(point.against), f"{float(point.ratio):.3f}", spread)
+        )
     yield from _table(rows)
 
 

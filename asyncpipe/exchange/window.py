@@ -49,7 +49,7 @@ def exportable(compiled: Compiled, found: Window) -> None:
     verify_rows(Rows(found.rows), report, **sizes)
     if report.has_errors:
         schedule = compiled.schedule
-        message = f"{schedule.name} has no form as a table of torch's"
+        message = f"{schedule.name} has no form as a table for torch"
         notes = tuple((finding.message, None) for finding in report.diagnostics)
         hint = "a table has every stage on one device, and each microbatch's forward and backward there"
         raise ScheduleError([Diagnostic("AP141", message, schedule.where("streams"), hint, notes=notes)])

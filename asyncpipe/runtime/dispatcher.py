@@ -12,11 +12,11 @@ import heapq
 import threading
 from queue import SimpleQueue
 
-from asyncpipe.ir import Action, Launch, Op, Program
+from asyncpipe.ir import TRANSFERS, Action, Launch, Op, Program
 
 __all__ = ["Dispatcher", "Work"]
 
-_RANK = {Op.U: 0, Op.B: 1, Op.I: 1, Op.W: 2, Op.F: 3}
+_RANK = {**dict.fromkeys(TRANSFERS, 0), Op.U: 0, Op.B: 1, Op.I: 1, Op.W: 2, Op.F: 3}
 Work = tuple[int, Action]
 """A stream and its action."""
 

@@ -43,18 +43,19 @@ def read_profile(path: str | Path, report: Report, named: Position | None = None
 
 def _read(path: Path, report: Report, named: Position | None) -> str | None:
     where = named or Position(str(path), 1, 1)
+    subject = f"{path}: " if named else ""
     try:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
-            report.error("AP100", f"{path}: expected a profile, found more than {_MAX_BYTES:,} bytes", where)
+            report.error("AP100", f"{subject}expected a profile, found more than {_MAX_BYTES:,} bytes", where)
             return None
         return data.decode()
     except UnicodeDecodeError:
-        report.error("AP100", f"{path}: expected UTF-8 text", where, "save the file as UTF-8")
+        report.error("AP100", f"{subject}expected UTF-8 text", where, "save the file as UTF-8")
     except (OSError, ValueError) as error:
-        hint = "`asyncpipe tools profile` measures one"
-        report.error("AP100", f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}", where, hint)
+        cause = getattr(error, "strerror", None) or error
+        report.error("AP100", f"{subject}cannot be read: {cause}", where, "`asyncpipe tools profile` measures one")
     return None
 
 

@@ -43,7 +43,7 @@ def measure_retime(size: Size) -> dict[str, Any]:
     rng = random.Random(0)
     found: dict[str, Any] = {}
     tables = {"interleaved": generate("interleaved-1f1b", size.devices, size.stages, size.microbatches)}
-    tables["irregular"] = irregular(size.devices, size.stages, size.microbatches)
+    tables["no pattern"] = irregular(size.devices, size.stages, size.microbatches)
     for name, table in tables.items():
         for latency in (0, 200):
             watch = Stopwatch()

@@ -24,7 +24,7 @@ update: {every: 3}
 """
 TABLE = "0F0,0F1,0B0,0F2,0B1,0B2\n1F0,1B0,1F1,1B1,1F2,1B2\n"
 LOST = """\
-error[AP140]: as a table of torch's async-lu would lose 3 things
+error[AP140]: as a table for torch async-lu would lose 3 things
 {line}  = {file}:{streams}: staleness 2 1: of a table it is 0 everywhere
   = {file}:{streams}: updates that are not at a flush: 0F1 does not wait for 0U0
   = {file}:{streams}: device 0 has 3 streams: forward, backward[0], backward[1]
@@ -70,7 +70,7 @@ def test_a_refusal_lists_all_that_would_be_lost() -> None:
 def test_lossy_exports_what_there_is_and_says_what_is_lost() -> None:
     outcome = export("async-lu", "--to", "torch-csv", "--stages", "2", "--lossy")
     assert (outcome.code, outcome.stdout) == (0, "0F0,1F0,1B0,0B0\n")
-    assert "note[AP140]: as a table of torch's async-lu has lost 3 things" in outcome.stderr
+    assert "note[AP140]: as a table for torch async-lu has lost 3 things" in outcome.stderr
 
 
 def test_json_holds_the_text_and_the_losses(file: str) -> None:

@@ -47,9 +47,10 @@ def test_a_table_becomes_a_schedule(tmp_path: Path) -> None:
 def test_check_accepts_what_is_imported(name: str, tmp_path: Path) -> None:
     stages = 6 if name in ("zbv", "dualpipev") else 3
     assert run(tmp_path, csv_text(rows(name, 3, stages, 6))).code == 0
-    outcome = invoke("check", str(tmp_path / "mine.yaml"))
+    outcome = invoke("check", str(tmp_path / "mine.yaml"), "--json")
     assert (outcome.code, outcome.stderr) == (0, "")
-    assert f"staleness  {' '.join('0' * stages)} as planned" in outcome.stdout
+    (instance,) = json.loads(outcome.stdout)["instances"]
+    assert (instance["stages"], instance["staleness"]["max"]) == (stages, [0] * stages)
 
 
 def test_check_accepts_what_is_imported_from_a_zero_bubble_print(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
-"""The compiler against the oracle: the same edges, the same streams, the same times."""
+"""The compiler against the oracle: the same edges, the same streams, the same times, the same staleness."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import islice
 
 from asyncpipe.compiler import Compiled
 from asyncpipe.ir import Action, Op, replay
+from tests.compiler import oracle
 from tests.compiler.oracle import Oracle
+from tests.compiler.oracle_clock import Clock
 
 __all__ = ["assert_agrees_with_oracle", "assert_same_edges"]
 
@@ -25,36 +28,60 @@ def first_touch(compiled: Compiled, n: int) -> int:
     return min(ends)
 
 
+def action_of(found: oracle.Action) -> Action:
+    return Action(found[0], Op(found[1]), found[2])
+
+
 def assert_agrees_with_oracle(compiled: Compiled, text: str, n: int) -> int:
     """Same times for all that ends before the run's end is felt; gives how many actions were compared."""
-    n = -(-n // compiled.diagram.every) * compiled.diagram.every
-    oracle = Oracle(text, compiled.stages, n)
-    expected = oracle.run()
-    assert len(expected) == len(oracle.actions)
-    until = first_touch(compiled, n - compiled.diagram.ahead) * compiled.ticks.unit
-    unit = compiled.ticks.unit
-    compared = 0
-    for (s, op, i), times in expected.items():
-        if times[1] < until:
-            action = Action(s, Op(op), i)
-            planned = compiled.plan.time(action, compiled.diagram.every)
-            assert (planned[0] * unit, planned[1] * unit) == times, f"{action}: planned {planned}, oracle {times}"
-            compared += 1
+    every, unit = compiled.diagram.every, compiled.ticks.unit
+    n = -(-n // every) * every
+    clock = Clock(Oracle(text, compiled.stages, n))
+    expected = clock.run()
+    assert len(expected) == len(clock.oracle.actions)
+    until = first_touch(compiled, n - compiled.diagram.ahead) * unit
     replayed = {e.action: e.time for e in replay(compiled.program(n)) if e.ends}
-    for (s, op, i), times in expected.items():
+    compared = 0
+    for found, times in expected.items():
         if times[1] < until:
-            assert replayed[Action(s, Op(op), i)] * unit == times[1]
+            action = action_of(found)
+            planned = compiled.plan.time(action, every)
+            assert (planned[0] * unit, planned[1] * unit) == times, f"{action}: planned {planned}, oracle {times}"
+            assert replayed[action] * unit == times[1]
+            compared += 1
+    assert_same_staleness(compiled, clock, until)
     return compared
 
 
+def assert_same_staleness(compiled: Compiled, clock: Clock, until: Fraction) -> None:
+    """In the last whole period of which everything is applied before the run's end is felt."""
+    step, every, actions = compiled.plan.microbatches, compiled.diagram.every, clock.oracle.actions
+    late = [m for (s, op, g), (_, end) in clock.times.items() if op == "U" and end >= until for m in (g * every,)]
+    end = min(late, default=clock.oracle.n)
+    first = compiled.plan.start + ((end - compiled.plan.start) // step - 1) * step
+    if first < compiled.plan.start + step:
+        return
+    for s in range(compiled.stages):
+        steady = [m for m in range(first, first + step) if (s, "U", m // every) in actions]
+        applied, between = ([counted[s, m] for m in steady] for counted in (clock.applied, clock.between))
+        assert compiled.staleness.apply[s] == Fraction(sum(applied), len(applied)), f"apply of stage {s}"
+        assert compiled.staleness.max[s] == max(applied), f"max of stage {s}"
+        assert compiled.staleness.forward_backward[s] == Fraction(sum(between), len(between)), f"stage {s}"
+
+
 def assert_same_edges(compiled: Compiled, text: str, n: int) -> None:
-    """The compiler adds only the edges of its slots; streams are the same too."""
+    """The compiler adds only the edges of its slots and versions; streams are the same too."""
     n = -(-n // compiled.diagram.every) * compiled.diagram.every
-    oracle = Oracle(text, compiled.stages, n)
-    assert oracle.actions == {(s, op.value, i) for op, s in compiled.diagram.ops for i in range(oracle.count(op))}
-    for s, op, i in oracle.actions:
-        action = Action(s, Op(op), i)
+    plain = Oracle(text, compiled.stages, n)
+    counted = ((op, s, i) for op, s in compiled.diagram.ops for i in range(plain.count(op)))
+    existing = {Action(s, op, i) for op, s, i in counted if compiled.diagram.is_action(Action(s, op, i))}
+    assert {action_of(found) for found in plain.actions} == existing
+    for found in plain.actions:
+        action = action_of(found)
         edges = compiled.diagram.predecessors(action, n)
-        found = {(a.stage, a.op.value, a.index) for a, origin in edges if not origin.text.startswith("slot")}
-        assert found == oracle.before[s, op, i], action
-        assert compiled.diagram.stream_of(action) == oracle.stream_of[s, op, i]
+        added = ("slot", "version g")
+        kept = {(a.stage, a.op.value, a.index) for a, origin in edges if not origin.text.startswith(added)}
+        assert kept == plain.before[found], action
+        if plain.streams[plain.stream_of[found]]["pool"] is None:
+            name = compiled.diagram.streams[compiled.diagram.stream_of(action)].name
+            assert name == plain.streams[plain.stream_of[found]]["name"]

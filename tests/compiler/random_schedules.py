@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-__all__ = ["Case", "cases", "mutants"]
+from tests.compiler.random_tables import table_forms
+
+__all__ = ["Case", "cases", "rules"]
 
 OPS = ["F", "B", "U"]
 SPLIT = ["F", "I", "W", "U"]
@@ -35,6 +37,8 @@ DEVICES = [
     ("4", "s * D // S"),
     ("S", "s"),
     ("2", "(last - s) % D"),
+    ("2", None),
+    ("3", None),
 ]
 
 
@@ -167,7 +171,7 @@ def _condition(draw: st.DrawFn, target: str) -> str:
 
 
 @st.composite
-def _rules(draw: st.DrawFn, ops: tuple[str, ...]) -> str:
+def rules(draw: st.DrawFn, ops: tuple[str, ...]) -> str:
     target = draw(st.sampled_from(ops))
     source = draw(st.sampled_from(ops))
     stage = draw(st.sampled_from(["s", "s", "0", "last"]))
@@ -193,96 +197,202 @@ def _costs(draw: st.DrawFn, ops: tuple[str, ...], stages: int) -> str:
     free = st.sampled_from(["0", "0", "1", "1/3", "2"])
     rare = draw(st.integers(0, 5)) == 0
     found = []
-    for op in ops:
+    for op in (op for op in ops if op != "R"):
         one = free if op == "U" or rare else time
         many = draw(st.lists(one, min_size=stages, max_size=stages)) if draw(st.integers(0, 3)) == 0 else [draw(one)]
         found.append(f"{op}: {_flow(many)}")
+    for op in draw(st.lists(st.sampled_from(["R", "SEND", "SYNC"]), max_size=2, unique=True)):
+        found.append(f"{op}: {draw(free if op != 'R' else time)}")
     return "{" + ", ".join(found) + "}"
 
 
+# -- what the actions mean, as far as it is seen in the diagram -----------------------------------------
+
+
+def _with(group: str, text: str) -> str:
+    """The group with one key more."""
+    return f"{group[:-1]}, {text}}}"
+
+
 @st.composite
-def cases(draw: st.DrawFn, bodies: bool = True) -> Case:
-    """A schedule that mostly compiles, in every form that the language has."""
+def _devices(draw: st.DrawFn, groups: list[str], stages: int) -> tuple[list[str], list[str]]:
+    """(`devices` and `place`, groups): where stages are spread, a group that serves several has a device of its own."""
+    devices, place = draw(st.sampled_from(DEVICES))
+    if any("per:" not in g for g in groups) and draw(st.integers(0, 2)):
+        devices, place = "1", "0"
+    if place is None:
+        homes = st.lists(st.integers(0, int(devices) - 1), min_size=stages, max_size=stages)
+        place = _flow([str(home) for home in draw(homes)])
+    if devices != "1":
+        own = st.sampled_from(["0", "0", "D - 1", "1 % D"])
+        groups = [g if "per:" in g else _with(g, f"device: {draw(own)}") for g in groups]
+    return [f"devices: {devices}", f"place: {place}"], groups
+
+
+@st.composite
+def _dynamic(draw: st.DrawFn, groups: list[str]) -> list[str]:
+    """Some groups whose streams take whatever comes next."""
+    return [
+        _with(g, "assign: dynamic") if "count:" in g and "body:" not in g and draw(st.integers(0, 2)) == 0 else g
+        for g in groups
+    ]
+
+
+@st.composite
+def _ratio(draw: st.DrawFn, groups: list[str]) -> list[str]:
+    if any(key in g for g in groups for key in ("count:", "per:", "body:")) or draw(st.booleans()):
+        return groups
+    numbers = draw(st.lists(st.integers(1, 3), min_size=len(groups), max_size=len(groups)))
+    return [f"  ratio: {draw(st.sampled_from(['auto', ':'.join(map(str, numbers))]))}", *groups]
+
+
+@st.composite
+def _recompute(draw: st.DrawFn, groups: list[str]) -> tuple[list[str], list[str]]:
+    """(the key, groups): recomputed on its own, beside the backward, or within it."""
+    if draw(st.integers(0, 4)):
+        return [], groups
+    stages = draw(st.sampled_from(["0..last", "0", "last"]))
+    line = [f"recompute: {{mode: full, stages: {stages}}}"]
+    place = draw(st.integers(0, 2))
+    if place == 0 or any("body:" in g for g in groups):
+        return line, groups
+    if place == 1 and not any(key in g for g in groups for key in ("ratio", "stages:")):
+        return line, [*groups, draw(_group("again", ["R"]))]
+    return line, [re.sub(r"(runs: \[.*?)([BI])\b", r"\1R, \2", g, count=1) for g in groups]
+
+
+@st.composite
+def _weights(draw: st.DrawFn, write: str) -> list[str]:
+    backward = draw(st.sampled_from(["latest", "same"]))
+    lags = ["latest", "latest", "lag(1)", "lag(2)", "lag(4)"] if write == "ordered" else ["latest"]
+    forward = draw(st.sampled_from(lags))
+    return (
+        []
+        if (forward, backward) == ("latest", "latest")
+        else [f"weights: {{forward: {forward}, backward: {backward}}}"]
+    )
+
+
+@st.composite
+def _aux(draw: st.DrawFn, stages: int) -> list[str]:
+    if stages == 1 or draw(st.integers(0, 6)):
+        return []
+    kind = draw(st.sampled_from(["local", "synthetic"]))
+    return [f"aux: {{gradient: {kind}, stages: {draw(st.sampled_from(['0..last-1', '0', 'last-1']))}}}"]
+
+
+@st.composite
+def _replicas(draw: st.DrawFn, write: str, scope: str) -> list[str]:
+    if draw(st.integers(0, 3)):
+        return []
+    every = draw(st.integers(1, 3))
+    kinds = [
+        f"{{average: {every}}}",
+        f"{{average: {{every: {every}, blocking: false}}}}",
+        f"{{outer: {{every: {every}}}}}",
+    ]
+    kinds += ["{push: random}", "{push: {granularity: model}}"]
+    if write == "ordered" and scope == "all":
+        kinds += ["{allreduce: grad}"] * 3
+    return [f"replicas: {{count: {draw(st.sampled_from([2, 4, 1]))}, sync: {draw(st.sampled_from(kinds))}}}"]
+
+
+@st.composite
+def _in_flight(draw: st.DrawFn, rare: bool) -> list[str]:
+    return [f"in_flight: {draw(st.sampled_from(IN_FLIGHT))}"] if draw(st.integers(0, 9)) >= (5 if rare else 1) else []
+
+
+@st.composite
+def _known_and_random_rules(draw: st.DrawFn, ops: tuple[str, ...], most: int = 3) -> list[str]:
+    known = st.sampled_from(_known_rules("W" in ops))
+    made = draw(st.lists(st.one_of(rules(ops), rules(ops), known), max_size=most))
+    return ["rules:", *(f"  - {rule}" for rule in made)] if made else []
+
+
+# -- whole schedules ------------------------------------------------------------------------------------
+
+
+@st.composite
+def _pooled(draw: st.DrawFn) -> Case:
+    """Groups that work greedily or by a body, on any devices, with everything that the language has."""
     stages = draw(st.integers(1, 6))
     split = draw(st.integers(0, 3)) == 0
     ops = tuple(SPLIT if split else OPS)
     forms = [_pools(split), _pools(split), _workers(split), _stage_ranges(split, stages)]
-    forms += [_stage_bodies(split), _wide_bodies(split)] if bodies else []
+    forms += [_stage_bodies(split), _wide_bodies(split)]
     groups = draw(st.sampled_from(range(len(forms))).flatmap(lambda i: forms[i]))
-    devices, place = draw(st.sampled_from(DEVICES))
-    if any("per: device" not in g and "per: stage" not in g for g in groups) and draw(st.integers(0, 3)):
-        devices, place = "1", "0"
-    if devices != "1":
-        groups = [g if "per:" in g else g.replace("}", ", device: 0}") for g in groups]
+    places, groups = draw(_devices(groups, stages))
+    recompute, groups = draw(_recompute(draw(_ratio(draw(_dynamic(groups))))))
     every = draw(st.sampled_from([1, 1, 1, 2, 3, 4]))
-    lines = ["asyncpipe: 1", "name: random", f"devices: {devices}", f"place: {place}", "streams:", *groups]
-    body = any("body:" in g for g in groups)
-    if draw(st.integers(0, 9)) >= (5 if body else 1):
-        lines.append(f"in_flight: {draw(st.sampled_from(IN_FLIGHT))}")
-    made = draw(st.lists(st.one_of(_rules(ops), _rules(ops), st.sampled_from(_known_rules(split))), max_size=3))
-    if made:
-        lines += ["rules:", *(f"  - {rule}" for rule in made)]
-    lines.append(f"update: {{every: {every}, write: {draw(st.sampled_from(['ordered', 'racy']))}}}")
-    if draw(st.booleans()):
-        lines.append(f"costs: {draw(_costs(ops, stages))}")
-    return Case("\n".join(lines) + "\n", stages, ops, every)
+    write = draw(st.sampled_from(["ordered", "ordered", "racy", "atomic"]))
+    meaning = [*draw(_weights(write)), *draw(_aux(stages)), *recompute, *draw(_replicas(write, "all"))]
+    return Case(
+        _text(
+            [*places, "streams:", *groups],
+            draw(_in_flight(any("body:" in g for g in groups))),
+            draw(_known_and_random_rules(ops)),
+            [f"update: {{every: {every}, write: {write}}}", *meaning],
+            draw(_maybe_costs(ops, stages)),
+        ),
+        stages,
+        ops,
+        every,
+    )
 
 
 @st.composite
-def mutants(draw: st.DrawFn) -> Case:
-    """A schedule with one thing changed: a rule gone or new, an index moved, lines of a body swapped, a count."""
-    case = draw(cases())
-    lines = case.text.splitlines()
-    ways = [_add_rule, _shift_number, _swap_lines, _change_count, _delete_line]
-    changed = draw(draw(st.sampled_from(ways))(lines, case))
-    return replace(case, text="\n".join(changed) + "\n")
-
-
-def _matching(lines: list[str], pattern: str) -> list[int]:
-    return [i for i, line in enumerate(lines) if re.search(pattern, line)]
-
-
-@st.composite
-def _delete_line(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
-    found = _matching(lines, "^  - |^in_flight")
-    gone = draw(st.sampled_from(found)) if found else -1
-    left = [line for i, line in enumerate(lines) if i != gone]
-    return left if _matching(left, "^  - ") else [line for line in left if line != "rules:"]
-
-
-@st.composite
-def _add_rule(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
-    rule = f"  - {draw(_rules(case.ops))}"
-    at = lines.index("rules:") if "rules:" in lines else None
-    return [*lines, "rules:", rule] if at is None else [*lines[: at + 1], rule, *lines[at + 1 :]]
+def _blocks(draw: st.DrawFn) -> Case:
+    """Workers with a block of stages each."""
+    stages, split = draw(st.integers(1, 6)), draw(st.integers(0, 3)) == 0
+    ops = tuple(SPLIT if split else OPS)
+    workers = draw(st.integers(1, min(stages, 4)))
+    scope, write = draw(st.sampled_from(["partition", "alternate"])), draw(st.sampled_from(["racy", "atomic"]))
+    groups = [draw(_group("worker", list(ops), f", count: {workers}"))]
+    recompute, groups = draw(_recompute(groups))
+    return Case(
+        _text(
+            ["streams:", *groups],
+            draw(_in_flight(rare=False)),
+            draw(_known_and_random_rules(ops, most=1)),
+            [f"update: {{every: 1, write: {write}, scope: {scope}}}", *recompute, *draw(_replicas(write, scope))],
+            draw(_maybe_costs(ops, stages)),
+        ),
+        stages,
+        ops,
+        1,
+    )
 
 
 @st.composite
-def _shift_number(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
-    found = _matching(lines, r"^  - .*\d|^in_flight.*\d|body:.*\d")
-    if not found:
-        return lines
-    line = draw(st.sampled_from(found))
-    number = draw(st.sampled_from(list(re.finditer(r"\d+", lines[line]))))
-    moved = max(0, int(number[0]) + draw(st.sampled_from([-2, -1, 1, 2, 10])))
-    return [*lines[:line], lines[line][: number.start()] + str(moved) + lines[line][number.end() :], *lines[line + 1 :]]
+def _tabled(draw: st.DrawFn) -> Case:
+    """An order for each device and update."""
+    form = draw(table_forms())
+    write = draw(st.sampled_from(["ordered", "racy"]))
+    recompute = ["recompute: full"] if "R" in form.ops else []
+    flush = ["rules:", "  - F[0, m] after U[*, g-1]"] if draw(st.booleans()) else []
+    return Case(
+        _text(
+            [f"devices: {form.devices}", f"place: {form.place}", "streams:", *form.groups],
+            flush or draw(_known_and_random_rules(form.ops, most=1)),
+            [f"update: {{every: {form.every}, write: {write}}}", *draw(_weights(write)), *recompute],
+            draw(_replicas(write, "all")),
+            draw(_maybe_costs(form.ops, form.stages)),
+        ),
+        form.stages,
+        form.ops,
+        form.every,
+    )
 
 
 @st.composite
-def _swap_lines(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
-    found = _matching(lines, "body:")
-    if not found:
-        return lines
-    head, body = lines[found[0]].split("body: ")
-    shuffled = draw(st.permutations(re.findall(r'"[^"]*"', body)))
-    return [*lines[: found[0]], f"{head}body: [{', '.join(shuffled)}]}}", *lines[found[0] + 1 :]]
+def _maybe_costs(draw: st.DrawFn, ops: tuple[str, ...], stages: int) -> list[str]:
+    return [f"costs: {draw(_costs(ops, stages))}"] if draw(st.booleans()) else []
 
 
-@st.composite
-def _change_count(draw: st.DrawFn, lines: list[str], case: Case) -> list[str]:
-    found = _matching(lines, "count: |every: ")
-    if not found:
-        return lines
-    line = draw(st.sampled_from(found))
-    changed = re.sub(r"(count|every): \d+", rf"\1: {draw(st.integers(1, 5))}", lines[line])
-    return [*lines[:line], changed, *lines[line + 1 :]]
+def _text(*parts: list[str]) -> str:
+    return "\n".join(["asyncpipe: 1", "name: random", *(line for part in parts for line in part)]) + "\n"
+
+
+def cases() -> st.SearchStrategy[Case]:
+    """A schedule that mostly compiles, in every form that the language has."""
+    return st.sampled_from(range(6)).flatmap(lambda i: [_blocks(), _tabled()][i] if i < 2 else _pooled())

@@ -1,0 +1,152 @@
+"""Plays the blocks of a document: writes its files, runs its commands, and compares what they say.
+
+`python -m tests.docs.replay` rewrites the outputs of the documents; read the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import chdir
+from difflib import SequenceMatcher
+from pathlib import Path
+from unittest.mock import patch
+
+from tests.command_line import Outcome, invoke
+from tests.docs.blocks import Block, blocks, file_name, is_whole
+
+__all__ = ["DOCUMENTS", "chapters", "replayed"]
+
+_DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENTS = tuple(_DOCS / name for name in ("schedule-format.md", "tutorial.md", "simulate.md"))
+COLUMNS = "100"
+_CUT = "[...]"
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+def chapters(document: Path) -> list[str]:
+    """The parts that share their files: the whole tutorial, elsewhere each section."""
+    text = document.read_text("utf-8")
+    return [text] if document.stem == "tutorial" else re.split(r"^(?=## )", text, flags=re.MULTILINE)
+
+
+def replayed(text: str, folder: Path) -> str:
+    """The text with the outputs that its commands have now, run in an empty folder.
+
+    ValueError where a schedule is refused that should not be, or the other way round.
+    """
+    pieces, end = [], 0
+    with chdir(folder), patch.dict(os.environ, {"COLUMNS": COLUMNS, "NO_COLOR": "1"}):
+        for block, said in _played(text):
+            pieces += [text[end : block.start], said]
+            end = block.end
+    return "".join([*pieces, text[end:]])
+
+
+def _played(text: str) -> Iterator[tuple[Block, str]]:
+    """Each block with the text that it should have."""
+    checked: Outcome | None = None
+    for block in blocks(text):
+        if block.language in ("csv", "json"):
+            Path(file_name(block)).write_text(block.text, "utf-8")
+        elif is_whole(block):
+            checked = _checked(block)
+        elif block.language == "console":
+            yield block, "".join(_session(block))
+        elif block.language == "text":
+            if checked is None:
+                raise ValueError(f"no schedule before the lines:\n{block.text}")
+            yield block, _chosen(block.text, checked)
+
+
+def _checked(block: Block) -> Outcome:
+    name = file_name(block)
+    Path(name).write_text(block.text, "utf-8")
+    outcome = invoke("check", name)
+    if outcome.code != (3 if "refused" in block.words else 0):
+        raise ValueError(f"exit code {outcome.code} for\n{block.text}\n{outcome.stderr}")
+    return outcome
+
+
+def _said(outcome: Outcome) -> list[str]:
+    return (outcome.stderr + outcome.stdout).splitlines()
+
+
+def _chosen(shown: str, outcome: Outcome) -> str:
+    """The lines of a `check` that are shown, as they are now."""
+    said = [line.removeprefix("  ") if outcome.code == 0 else line for line in _said(outcome)]
+    return "".join(f"{_nearest(line, said)}\n" for line in shown.splitlines())
+
+
+def _nearest(line: str, said: list[str]) -> str:
+    """The line that was said and begins with the same word, the most similar if there are several."""
+    same = [other for other in said if other.split()[:1] == line.split()[:1]] or said
+    return max(same, key=lambda other: SequenceMatcher(None, line, other).ratio())
+
+
+def _session(block: Block) -> Iterator[str]:
+    """The commands of a block, each followed by what it says now."""
+    for part in re.split(r"^(?=\$ )", block.text, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        said = _said(_run(command.removeprefix("$ ")))
+        found = _fitted(shown.splitlines(), said)
+        if "about" in block.words and _without_numbers(found) == _without_numbers(shown.splitlines()):
+            found = shown.splitlines()
+        yield "".join(f"{line}\n" for line in [command, *found])
+
+
+def _run(command: str) -> Outcome:
+    program, *arguments = shlex.split(command)
+    if program != "asyncpipe":
+        raise ValueError(f"expected an asyncpipe command, found {command!r}")
+    if ">" not in arguments:
+        return invoke(*arguments)
+    *arguments, _, target = arguments
+    outcome = invoke(*arguments)
+    Path(target).write_text(outcome.stdout, "utf-8")
+    return Outcome(outcome.code, "", outcome.stderr)
+
+
+def _without_numbers(lines: list[str]) -> list[str]:
+    return [_NUMBER.sub("#", line) for line in lines]
+
+
+def _fitted(shown: list[str], said: list[str]) -> list[str]:
+    """What was said, cut where the document cuts it."""
+    if _CUT not in shown and not any(line.endswith(_CUT) for line in shown):
+        return said
+    result: list[str] = []
+    at = -1
+    for line in [line for line in shown if line != _CUT]:
+        begin = line.removesuffix(_CUT)
+        found = _next(begin, said, at + 1)
+        result += [_CUT] if found > at + 1 else []
+        result.append(said[found] if begin == line else f"{said[found][: len(begin)]}{_CUT}")
+        at = found
+    return result + ([_CUT] if at < len(said) - 1 else [])
+
+
+def _next(begin: str, said: list[str], first: int) -> int:
+    """The number of the line that begins so, or else of the most similar one, from `first` on."""
+    for number in range(first, len(said)):
+        if said[number] == begin or (said[number].startswith(begin) and begin.strip()):
+            return number
+    if first >= len(said):
+        raise ValueError(f"nothing is said any more where the document shows {begin!r}:\n" + "\n".join(said))
+    return max(range(first, len(said)), key=lambda n: SequenceMatcher(None, begin, said[n][: len(begin)]).ratio())
+
+
+def main() -> None:
+    for document in DOCUMENTS:
+        texts = []
+        for chapter in chapters(document):
+            with tempfile.TemporaryDirectory() as folder:
+                texts.append(replayed(chapter, Path(folder)))
+        document.write_text("".join(texts), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
