@@ -8,7 +8,7 @@ from typing import NamedTuple
 from asyncpipe.analysis.launch_graph import Key, LaunchGraph
 from asyncpipe.analysis.steady import SteadyRun
 
-__all__ = ["Cause", "StreamTime", "stream_times"]
+__all__ = ["Cause", "StreamTime", "stream_times", "waits_for_replica"]
 
 
 class Cause(NamedTuple):
@@ -73,3 +73,11 @@ def _last_source(run: SteadyRun, launch: int, ready: int) -> int | None:
     """The event that came last before the launch; None where it waited for the other replicas instead."""
     last = max(run.graph.waits[launch], key=lambda source: run.times.ends[source], default=None)
     return last if last is not None and run.times.ends[last] == ready else None
+
+
+def waits_for_replica(run: SteadyRun, launch: int) -> bool:
+    """Whether a synchronisation could have started earlier but for the other replicas."""
+    previous = run.graph.previous[launch]
+    before = [*run.graph.waits[launch], *([previous] if previous >= 0 else [])]
+    ready = max((run.times.ends[source] for source in before), default=0)
+    return ready < run.times.starts[launch] - run.holds.get(launch, 0)

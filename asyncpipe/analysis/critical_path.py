@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from asyncpipe.analysis.cycles import Arc, Cycle, longest_cycle
@@ -52,7 +53,9 @@ def _loop(runs: Sequence[SteadyRun], diagram: Diagram, cycle: Cycle) -> Loop:
         steps.append(_step(runs, diagram, node, arc, iteration))
         free.append(arc.weight == 0)
     time = cycle.ratio * iteration * runs[0].ticks.unit
-    return make_loop(_without_free(steps, free, diagram), graph.program.every, iteration * graph.program.step, time)
+    loop = make_loop(_without_free(steps, free, diagram), graph.program.every, iteration * graph.program.step, time)
+    through = [runs[node // graph.width].members[0] for node, _ in cycle.hops]
+    return replace(loop, replicas=tuple(dict.fromkeys(through)) if len(runs) > 1 else ())
 
 
 def _without_free(steps: list[Step], free: list[bool], diagram: Diagram) -> list[Step]:

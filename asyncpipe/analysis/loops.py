@@ -27,12 +27,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Loop:
-    """Steps in the order of time; the first one waits for the last, `microbatches` later, and that takes `time`."""
+    """Steps in the order of time; the first one waits for the last, `microbatches` later, and that takes `time`.
+
+    `replicas` names those that it leads through, where replicas differ.
+    """
 
     steps: tuple[Step, ...]
     microbatches: int
     time: Fraction
     every: int = 1
+    replicas: tuple[int, ...] = ()
 
     @property
     def period(self) -> Fraction:

@@ -121,7 +121,8 @@ class _Stage:
 
     def _gradient(self, microbatch: int, ops: tuple[Op, ...] = (Op.B, Op.W)) -> int | None:
         """What ends the backward of a microbatch here; where it does not come so far down, at the stage above."""
-        for stage in range(self.stage, self.program.stages):
+        highest = self.stage if self.program.scope == "all" else self.program.stages - 1
+        for stage in range(self.stage, highest + 1):
             for op in ops:
                 if (found := self.graph.numbers.get((op, stage), {}).get(microbatch)) is not None:
                     return found

@@ -52,10 +52,8 @@ def _float(value: Number | None) -> float | None:
 
 def _stream(results: Results, use: StreamUse, time: StreamTime) -> dict[str, Any]:
     """`busy` is a time of the whole run; shares are of the steady state, and those of `waits` sum to `idle`."""
-    graph, diagram = results.runs[0].graph, results.instance.compiled.diagram
-    waits = [
-        {"share": ticks / time.length, "because": cause_text(cause, graph, diagram)} for cause, ticks in time.waits
-    ]
+    run, diagram = results.runs[0], results.instance.compiled.diagram
+    waits = [{"share": ticks / time.length, "because": cause_text(cause, run, diagram)} for cause, ticks in time.waits]
     return {
         "name": use.name,
         "device": use.device,

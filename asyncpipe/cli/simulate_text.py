@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from asyncpipe.analysis.bubbles import Cause, StreamTime
+from asyncpipe.analysis.bubbles import Cause, StreamTime, waits_for_replica
 from asyncpipe.analysis.critical_path import reason_of
-from asyncpipe.analysis.launch_graph import LaunchGraph
 from asyncpipe.analysis.loops import Loop
 from asyncpipe.analysis.simulate import Number, StreamUse
+from asyncpipe.analysis.steady import SteadyRun
 from asyncpipe.cli.options import compact, costs_text, counted, number, several
 from asyncpipe.cli.simulation import Results
 from asyncpipe.cli.statements import binding_text, memory_texts
@@ -118,25 +118,26 @@ def _stream(use: StreamUse, time: StreamTime, width: int) -> str:
 
 
 def _causes(results: Results, time: StreamTime) -> Iterator[str]:
-    graph = results.runs[0].graph
-    if not any(op in _OWN_OPS for op in graph.program.streams[time.stream].runs):
+    run = results.runs[0]
+    if not any(op in _OWN_OPS for op in run.graph.program.streams[time.stream].runs):
         return
     for cause, ticks in time.waits[:_MOST_CAUSES]:
         share = ticks / time.length
-        yield f"    {share:6.1%}  {cause_text(cause, graph, results.instance.compiled.diagram)}"
+        yield f"    {share:6.1%}  {cause_text(cause, run, results.instance.compiled.diagram)}"
     rest = sum(ticks for _, ticks in time.waits[_MOST_CAUSES:])
     if rest:
         yield f"    {rest / time.length:6.1%}  for {counted(len(time.waits) - _MOST_CAUSES, 'other cause')}"
 
 
-def cause_text(cause: Cause, graph: LaunchGraph, diagram: Diagram) -> str:
+def cause_text(cause: Cause, run: SteadyRun, diagram: Diagram) -> str:
     """`F of stage 0 waits for B of stage 0 (in_flight: 3)`."""
-    (op, stage), source = cause.keys(graph)
+    (op, stage), source = cause.keys(run.graph)
     target = f"{op} of stage {stage}"
     if source is None or cause.source is None:
         return f"{target} waits for another replica"
-    reason, _ = reason_of(graph, diagram, cause.target, cause.source)
-    return f"{target} waits for {source[0]} of stage {source[1]} ({reason})"
+    reason, _ = reason_of(run.graph, diagram, cause.target, cause.source)
+    late = ", which waits for another replica" if source[0] is Op.SYNC and waits_for_replica(run, cause.source) else ""
+    return f"{target} waits for {source[0]} of stage {source[1]} ({reason}){late}"
 
 
 def _staleness(results: Results) -> Iterator[str]:
@@ -184,7 +185,9 @@ def _loop(loop: Loop) -> Iterator[str]:
 
 def _path(loop: Loop | None) -> Iterator[str]:
     if loop is not None:
-        yield f"  {number(loop.time)} for {counted(loop.microbatches, 'microbatch', 'microbatches')}"
+        names = ' and '.join(map(str, loop.replicas))
+        where = f", in replica{'s' if len(loop.replicas) > 1 else ''} {names}" if names else ""
+        yield f"  {number(loop.time)} for {counted(loop.microbatches, 'microbatch', 'microbatches')}{where}"
         yield from _loop(loop)
 
 

@@ -59,7 +59,7 @@ def assert_same_staleness(compiled: Compiled, clock: Clock, until: Fraction) -> 
     late = [m for (s, op, g), (_, end) in clock.times.items() if op == "U" and end >= until for m in (g * every,)]
     end = min(late, default=clock.oracle.n)
     first = compiled.plan.start + ((end - compiled.plan.start) // step - 1) * step
-    if first < compiled.plan.start + step:
+    if first < max(compiled.plan.start + step, clock.oracle.lag() * every):
         return
     for s in range(compiled.stages):
         steady = [m for m in range(first, first + step) if (s, "U", m // every) in actions]

@@ -200,7 +200,7 @@ class Oracle:
             cells = [[re.fullmatch(r"(\d+)([A-Z]+)(\d+)", cell) for cell in row.split()] for row in named]
             listed = [[(int(c[1]), c[2], int(c[3])) for c in row if c] for row in cells]
         row = listed[self.place[part[0]]]
-        if not any(op == "U" for _, op, _ in row):
+        if "U" in group["runs"] and not any(op == "U" for _, op, _ in row):
             last = {s: i for i, (s, op, _) in enumerate(row) if op in ("B", "W")}
             row += [(s, "U", 0) for s in sorted(part, key=last.__getitem__)]
         for g in range(-(-self.n // self.every)):

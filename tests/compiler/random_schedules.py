@@ -348,7 +348,7 @@ def _blocks(draw: st.DrawFn) -> Case:
     workers = draw(st.integers(1, min(stages, 4)))
     scope, write = draw(st.sampled_from(["partition", "alternate"])), draw(st.sampled_from(["racy", "atomic"]))
     groups = [draw(_group("worker", list(ops), f", count: {workers}"))]
-    recompute, groups = draw(_recompute(groups))
+    recompute = [] if draw(st.integers(0, 4)) else ["recompute: full"]
     return Case(
         _text(
             ["streams:", *groups],

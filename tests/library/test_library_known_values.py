@@ -112,7 +112,7 @@ def test_what_the_backward_reads(stages: int) -> None:
 @pytest.mark.parametrize("name", ["fdg", "fdg-paper-order", "ddg", "fr", "pipelined-bp", "dgl", "dni"])
 def test_fixed_orders_have_their_staleness_whatever_the_timing(name: str) -> None:
     found = compiled(name, 4)
-    assert guaranteed_staleness(found.sample_program()) == list(found.staleness.max)
+    assert guaranteed_staleness(found.sample_program()) == found.staleness.max
 
 
 FLUSHED = ["gpipe", "gpipe-recompute", "1f1b", "interleaved-1f1b", "interleaved-1f1b-greedy", "looped-bfs"]
@@ -121,7 +121,7 @@ EXACT = ["sgd", "sgd-ready", "sgd-overlap", "ddp", "local-sgd", "diloco", *FLUSH
 
 @pytest.mark.parametrize("name", EXACT)
 def test_exact_schedules_are_exact_whatever_the_timing(name: str) -> None:
-    assert guaranteed_staleness(compiled(name, 4).sample_program()) == [0] * 4
+    assert guaranteed_staleness(compiled(name, 4).sample_program()) == (0,) * 4
 
 
 @pytest.mark.parametrize("name", ["gpipe", "1f1b"])
@@ -137,9 +137,7 @@ def test_flushed_pipelines_take_a_turn_for_each_further_device(devices: int, mic
         found = compiled(name, devices, f"update.every={microbatches}")
         assert found.period * microbatches == 3 * (microbatches + devices - 1)
     assert compiled("gpipe", devices, f"update.every={microbatches}").slots == (microbatches,) * devices
-    kept = tuple(min(microbatches, devices - s) for s in range(devices))
     assert compiled("1f1b", devices).slots == tuple(devices - s for s in range(devices))
-    assert all(a <= b for a, b in zip(kept, compiled("1f1b", devices).slots, strict=True))
 
 
 @pytest.mark.parametrize("devices", [2, 3, 4])

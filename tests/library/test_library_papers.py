@@ -34,7 +34,7 @@ def test_a_section_says_what_training_needs(name: str) -> None:
     needs = training_needs(load(name))
     *others, last = needs or [""]
     text = f"not yet, it needs {', '.join(others)}{' and ' if others else ''}{last}." if needs else "yes."
-    assert SECTIONS[name].rstrip().endswith(f"\n\nTraining: {text}")
+    assert " ".join(SECTIONS[name].split("\n\nTraining: ")[1].split()) == text
 
 
 def training_needs(schedule: Schedule) -> list[str]:
@@ -85,7 +85,9 @@ def test_published_orders_have_the_bubbles_of_their_papers(devices: int) -> None
         assert bubble(name, devices, 12) == str(Fraction(share * (devices - 1)))
 
 
-@pytest.mark.parametrize(("greedy", "table"), [("interleaved-1f1b-greedy", "interleaved-1f1b"), ("zb-h1-greedy", "zb-h1")])
+@pytest.mark.parametrize(
+    ("greedy", "table"), [("interleaved-1f1b-greedy", "interleaved-1f1b"), ("zb-h1-greedy", "zb-h1")]
+)
 def test_no_greedy_order_beats_its_table(greedy: str, table: str) -> None:
     columns = [ROWS[0].index(name) for name in (greedy, table)]
     pairs = [[row[column] for column in columns] for row in ROWS[1:]]
