@@ -120,8 +120,10 @@ class Compiled:
         step = self.unrolled.step
         versions = [Versions(self.diagram, self.plan, s, self.schedule.weights) for s in range(self.stages)]
 
-        def reads(action: Action) -> int:
-            return versions[action.stage].read_by(action)
+        def reads(action: Action) -> int | None:
+            """Where a stage skips updates, its version is no offset from the update's number, and is not told."""
+            skips = (Op.U, action.stage) in self.diagram.exists
+            return None if skips else versions[action.stage].read_by(action)
 
         return tabulate(self.schedule.name, self.diagram, lowered, step, self.slots, microbatches, reads)
 
@@ -148,9 +150,9 @@ def compile_instance(
         return known
     if not check_costs(schedule, stages, costs, report):
         return None
-    schedule = replace(schedule, streams=with_ratio(schedule, stages, costs.of))
-    meaningful = check_meaning(schedule, stages, report)
     ticks = _ticks(schedule, costs, stages)
+    schedule = replace(schedule, streams=with_ratio(schedule, stages, ticks.of))
+    meaningful = check_meaning(schedule, stages, report)
     diagram = expand(schedule, stages, report)
     if diagram is None or not meaningful or not check_time_passes(schedule, diagram, ticks.of, report):
         return None

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from asyncpipe.compiler import stage_count
-from asyncpipe.data.catalog import data_shape
 from asyncpipe.errors import ScheduleError, UsageError, did_you_mean
-from asyncpipe.models.describe import LayerCost, describe
-from asyncpipe.runtime.optimizer_options import OPTIONS, read_options
 from asyncpipe.schedule import Schedule
 from asyncpipe.schedule.job import LOSSES, Component, JobSpec
 from asyncpipe.schedule.source import Report
 from asyncpipe.staging import cut_stages
+
+if TYPE_CHECKING:
+    from asyncpipe.models.describe import LayerCost
 
 __all__ = ["check_job", "instance_stages"]
 
 
 def check_job(job: JobSpec, report: Report) -> Sequence[LayerCost] | None:
     """AP107 for a part of the job that does not exist or has wrong options; the layers of a built-in model."""
+    # Imported here: most schedules are checked without a job, and should be at once.
+    from asyncpipe.data.catalog import data_shape
+    from asyncpipe.models.describe import describe
+
     _check_loss(job.loss, report)
     _check_optimizer(job.optimizer, report)
     if _is_code(job.data):
@@ -84,6 +89,8 @@ def _check_loss(loss: Component, report: Report) -> None:
 
 
 def _check_optimizer(optimizer: Component, report: Report) -> None:
+    from asyncpipe.runtime.optimizer_options import OPTIONS, read_options
+
     if _is_code(optimizer):
         return
     if optimizer.use not in OPTIONS:

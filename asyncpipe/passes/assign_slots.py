@@ -17,9 +17,15 @@ __all__ = ["assign_slots", "with_slot_edges"]
 
 
 def assign_slots(diagram: Diagram, plan: Plan) -> tuple[int, ...]:
-    """As many slots as `in_flight` allows; without it the fewest with which no forward waits in the planned timing."""
-    limits = diagram.in_flight
-    return tuple(limits[stage] or _slots(diagram, plan, stage) for stage in range(diagram.stages))
+    """As many slots as `in_flight` allows; without it the fewest with which no forward waits in the planned timing.
+
+    Where the backward does not wait for the stage above, that stage may still read a slot that `in_flight` would reuse.
+    """
+    limits = [0 if stage in diagram.local else limit for stage, limit in enumerate(diagram.in_flight)]
+    return tuple(
+        limits[stage] or max(diagram.in_flight[stage] or 0, _slots(diagram, plan, stage))
+        for stage in range(diagram.stages)
+    )
 
 
 def _slots(diagram: Diagram, plan: Plan, stage: int) -> int:

@@ -27,9 +27,11 @@ def with_ratio(schedule: Schedule, stages: int, cost: Cost) -> tuple[StreamGroup
     if schedule.ratio != "auto":
         return schedule.streams
     every = schedule.update.every
+    env = {"S": stages, "D": 1, "last": stages - 1}
+    served = [span_of(group.stages, env, "", None, Report()) for group in schedule.streams]
     work = [
-        sum(Fraction(cost(op, s)) / (every if op.by_update else 1) for op in group.runs for s in range(stages))
-        for group in schedule.streams
+        sum(Fraction(cost(op, s)) / (every if op.by_update else 1) for op in group.runs for s in span)
+        for group, span in zip(schedule.streams, served, strict=True)
     ]
     least = min((w for w in work if w > 0), default=Fraction(1))
     return tuple(replace(g, count=max(1, ceil(w / least))) for g, w in zip(schedule.streams, work, strict=True))
@@ -43,7 +45,8 @@ def place_stages(schedule: Schedule, stages: int, report: Report) -> tuple[int, 
         return 1, (0,) * stages
     if not 1 <= devices <= MAX_DEVICES:
         message = f"expected 1 to {MAX_DEVICES} devices, found devices: {schedule.devices}{_equals(devices, env)}"
-        report.error("AP121", message, schedule.where("devices"))
+        hint = "use more stages" if devices < 1 else ""
+        report.error("AP121", message, schedule.where("devices"), hint)
         return 1, (0,) * stages
     listed = schedule.place if isinstance(schedule.place, tuple) else None
     if listed is not None and len(listed) != stages:

@@ -151,5 +151,7 @@ def _check_window(
             comma = ", " if words.startswith("which") else " "
             message = f"row {device} of the table of group {group.name} runs {action}{comma}{words}"
             hint = "a table runs each op of `runs` once for each microbatch, and each update once"
+            if line[0] in (Op.I, Op.W) and Op.B in group.runs:
+                hint = "its backwards are in halves: let `runs` name I and W instead of B"
             report.error("AP117", message, group.where("table"), hint)
             return

@@ -32,9 +32,10 @@ def add_synchronisation(
     if sync is None or schedule.replicas.count == 1:
         return streams
     made: list[Stream] = []
-    for device in sorted(set(place)):
-        name = f"sync[{device}]" if len(set(place)) > 1 else "sync"
-        stages = tuple(s for s, d in enumerate(place) if d == device)
+    home = [streams[assign[Op.U, s](0)].device for s in range(len(place))]
+    for device in sorted(set(home)):
+        name = f"sync[{device}]" if len(set(home)) > 1 else "sync"
+        stages = tuple(s for s, d in enumerate(home) if d == device)
         number = len(streams) + len(made)
         made.append(Stream(name, -1, len(made), device, stages, (Op.SYNC,), runs=(Op.SYNC,)))
         for stage in stages:

@@ -10,7 +10,8 @@ from asyncpipe.passes.lower_to_streams import Lowered, Waiting
 
 __all__ = ["tabulate"]
 
-_READERS = (Op.F, Op.B, Op.I)
+_READERS = (Op.F, Op.B, Op.I, Op.R)
+_LATE = 10_000
 
 
 def tabulate(
@@ -20,19 +21,21 @@ def tabulate(
     step: int,
     slots: tuple[int, ...],
     n: int | None,
-    reads: Callable[[Action], int],
+    reads: Callable[[Action], int | None],
 ) -> Table:
-    """The table; `reads` gives the version that an action with an absolute index reads."""
+    """The table; `reads` gives the version that an action with an absolute index reads, if that is to be told."""
 
     def absolute(waiting: Waiting) -> Cell:
         action = waiting.action
         return Cell(action, reads(action) if action.op in _READERS else None)
 
-    update = lowered.start // diagram.every
+    # Late enough that no stash is of the warmup any more.
+    start = lowered.start + _LATE * step
 
     def relative(waiting: Waiting) -> Cell:
-        action = waiting.action.later(lowered.start, diagram.every)
-        return Cell(waiting.action, reads(action) - update if action.op in _READERS else None)
+        action = waiting.action.later(start, diagram.every)
+        read = reads(action) if action.op in _READERS else None
+        return Cell(waiting.action, None if read is None else read - start // diagram.every)
 
     def rows(launches: Iterable[Waiting], stream: int, cell: Callable[[Waiting], Cell]) -> tuple[Cell, ...]:
         return tuple(cell(waiting) for waiting in launches if waiting.stream == stream)

@@ -218,7 +218,7 @@ class Schedule:
     description: str = ""
     paper: Paper | None = None
     ratio: str = ""
-    """`auto`: as many streams of each group as keep the first one busy."""
+    """`auto`: as many streams of each group as keep up with the group that has the least work."""
     stages: str | int | tuple[StageRange, ...] = "auto"
     devices: Expression = Number(1)
     place: Expression | tuple[int, ...] = Binary("//", Binary("*", Name("s"), Name("D")), Name("S"))

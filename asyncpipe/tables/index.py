@@ -46,6 +46,8 @@ def data_sources(cells: Mapping[Action, Cell]) -> Callable[[Action], tuple[Actio
             return (Action(stage - 1, Op.F, index),)
         if op is Op.W:
             return (Action(stage, Op.I, index),)
+        if op is Op.R:
+            return (Action(stage, Op.F, index),)
         if op is Op.U:
             return ()
         above = Action(stage + 1, Op.B, index)

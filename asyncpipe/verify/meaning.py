@@ -74,6 +74,9 @@ def _scope(schedule: Schedule) -> Iterator[Diagnostic]:
     elif update.every > 1:
         message = f"`scope: {update.scope}` with `every: {update.every}`: the microbatches of one update are of several"
         yield _error(schedule, "AP606", f"{message} workers, which own different blocks", "use `every: 1`", "update")
+    elif {Op.I, Op.W} & set(workers[0].runs):
+        message = f"`scope: {update.scope}` ends a backward above the worker's block, which is not defined for halves"
+        yield _error(schedule, "AP606", message, "run B instead of I and W", "update")
     elif update.write == "ordered":
         message = f"`scope: {update.scope}` skips updates of a stage, so that they form no chain for `write: ordered`"
         yield _error(schedule, "AP606", message, "use `write: racy` or `write: atomic`", "update")
@@ -136,15 +139,45 @@ def _commit(schedule: Schedule) -> Iterator[Diagnostic]:
 
 
 def check_copies(schedule: Schedule, diagram: Diagram, report: Report) -> None:
-    """AP612 where the backward of a stage runs on several devices, and nothing says whose parameters it reads."""
-    if schedule.weights.backward == "private":
-        return
+    """AP612 where actions of one stage run on several devices, and nothing says which copy of its weights they use."""
     for stage in range(diagram.stages):
-        back = diagram.assign[diagram.backward_op(stage), stage]
-        devices = {diagram.streams[back(m)].device for m in range(diagram.repeats[1])}
-        if len(devices) > 1:
-            shown = " and ".join(map(str, sorted(devices)))
-            message = f"the backward of {stages_text([stage])} runs on devices {shown}, each with a copy of the weights"
-            hint = "add `weights: {backward: private}`: each stream then has its own, and pushes it after its update"
-            report.error("AP612", message, schedule.where("streams"), hint)
+        found = next(_copies(schedule, diagram, stage), None)
+        if found is not None:
+            report.error("AP612", found[0], schedule.where("streams"), found[1])
             return
+
+
+def _copies(schedule: Schedule, diagram: Diagram, stage: int) -> Iterator[tuple[str, str]]:
+    name, back, gradient = stages_text([stage]), diagram.backward_op(stage), diagram.gradient_op(stage)
+    backwards, forwards = _devices(diagram, back, stage), _devices(diagram, Op.F, stage)
+    if len(set(backwards)) > 1 and schedule.weights.backward != "private":
+        message = f"the backward of {name} runs on devices {_and(backwards)}, each with a copy of the weights"
+        yield (
+            message,
+            "add `weights: {backward: private}`: each stream then has its own, and pushes it after its update",
+        )
+    if len(set(forwards)) > 1:
+        message = (
+            f"the forward of {name} runs on devices {_and(forwards)}, but an update reaches one copy of its weights"
+        )
+        yield message, "let one device run the forward of a stage, or use `replicas`"
+    updates = [device for device in _devices(diagram, Op.U, stage) for _ in range(diagram.every)]
+    for op in (gradient, back):
+        others = _devices(diagram, op, stage)
+        if others[: len(updates)] != updates[: len(others)]:
+            message = f"{op} and U of {name} run on devices {_and(others)} and {_and(updates)}"
+            yield f"{message}, but no transfer carries gradients", "run them on the same device"
+    if schedule.replicas.sync is not None and set(forwards) != set(updates):
+        message = f"F and U of {name} run on devices {_and(forwards)} and {_and(updates)}"
+        yield f"{message}, but replicas synchronise one copy", "run them on the same device"
+
+
+def _devices(diagram: Diagram, op: Op, stage: int) -> list[int]:
+    """The device of each index, over the indices after which the streams repeat."""
+    period = diagram.repeats[1] // (diagram.every if op.by_update else 1)
+    assign = diagram.assign[op, stage]
+    return [diagram.streams[assign(index)].device for index in range(period)]
+
+
+def _and(devices: list[int]) -> str:
+    return " and ".join(map(str, sorted(set(devices))))

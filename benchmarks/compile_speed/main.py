@@ -100,9 +100,9 @@ def main() -> None:
         document["results"][part] = measure(part, QUICK if options.quick else SIZES, options.quick)
         environment = {**describe_environment(), "load_before": load_before, "load_after": os.getloadavg()}
         document["environments"][part] = environment
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(document, indent=2) + "\n")
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

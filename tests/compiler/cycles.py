@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 
 from asyncpipe.errors import Diagnostic
-from tests.compiler.oracle import Action, Oracle
+from tests.compiler.oracle import Action, Oracle, by_update
+from tests.compiler.oracle_clock import Clock
 from tests.compiler.random_schedules import Case
 
 __all__ = ["assert_cycle_is_real", "assert_diagnostics_are_sound", "assert_waits_without_end"]
 
 
 def action(text: str) -> Action:
-    stage, op, index = re.fullmatch(r"(\d+)([FBIWU])(\d+)", text).groups()  # type: ignore[union-attr]
+    stage, op, index = re.fullmatch(r"(\d+)([A-Z_]+)(\d+)", text).groups()  # type: ignore[union-attr]
     return int(stage), op, int(index)
 
 
 def _oracle(case: Case, actions: list[Action], margin: int = 80) -> Oracle:
-    every = int(re.search(r"every: (\d+)", case.text)[1])  # type: ignore[index]
-    n = max(index * (every if op == "U" else 1) for _, op, index in actions) + margin
+    every = int(re.search(r"^update: .every: (\d+)", case.text, re.MULTILINE)[1])  # type: ignore[index]
+    n = max(index * (every if by_update(op) else 1) for _, op, index in actions) + margin
     return Oracle(case.text, case.stages, n + -n % every)
 
 
@@ -37,7 +38,7 @@ def assert_cycle_is_real(case: Case, found: Diagnostic) -> None:
     for (target, source), (following, _) in zip(steps, [*steps[1:], steps[0]], strict=True):
         assert source == following, found
         assert _waits(oracle, target, source), f"{target} after {source} is no edge"
-    named = [action(text) for text in re.findall(r"\b\d+[FBIWU]\d+\b", found.message)]
+    named = [action(text) for text in re.findall(r"\b\d+[A-Z_]+\d+\b", found.message)]
     assert [target for target, _ in steps] == named[: len(steps)]
 
 
@@ -48,7 +49,7 @@ def assert_waits_without_end(case: Case, found: Diagnostic) -> None:
     blocked, source = action(match[1]), action(match[2])
     shorter, longer = (_oracle(case, [blocked, source], margin) for margin in (80, 160))
     assert _waits(shorter, blocked, source)
-    first, second = (oracle.run().get(blocked) for oracle in (shorter, longer))
+    first, second = (Clock(oracle).run().get(blocked) for oracle in (shorter, longer))
     assert first is None or second is None or first < second
 
 

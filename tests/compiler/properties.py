@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -22,6 +22,7 @@ __all__ = [
     "assert_slots_have_one_owner",
     "assert_staleness_is_as_measured",
     "assert_text_reads_back",
+    "assert_versions_are_kept",
     "assert_waits_follow_their_records",
     "long_enough",
     "measured",
@@ -47,10 +48,18 @@ def spans(program: Program) -> dict[Action, tuple[int, int, int, int]]:
     return found
 
 
+def all_actions(compiled: Compiled, n: int) -> Iterator[Action]:
+    """What a run of n microbatches has to do."""
+    diagram = compiled.diagram
+    for op, s in diagram.ops:
+        for i in range(-(-n // diagram.every) if op.by_update else n):
+            if diagram.is_action(Action(s, op, i)):
+                yield Action(s, op, i)
+
+
 def assert_every_action_once(compiled: Compiled, n: int) -> None:
     program = compiled.program(n)
-    updates = -(-n // program.every)
-    wanted = Counter(Action(s, op, i) for op, s in compiled.diagram.ops for i in range(updates if op is Op.U else n))
+    wanted = Counter(all_actions(compiled, n))
     assert Counter(list(spans(program))) == wanted
     launched = Counter(i.action for i in program.instructions() if i.kind is Kind.LAUNCH)
     assert launched == wanted
@@ -138,17 +147,39 @@ def assert_text_reads_back(compiled: Compiled, n: int) -> None:
 
 
 def assert_slots_have_one_owner(compiled: Compiled, n: int) -> None:
-    program = compiled.program(n)
-    owners: dict[tuple[int, int], int] = {}
-    gradients = {s: compiled.diagram.gradient_op(s) for s in range(compiled.stages)}
+    """From the start of its forward until its backward, and where that is local the forward above, are through."""
+    program, diagram = compiled.program(n), compiled.diagram
+    users: dict[tuple[int, int], set[Action]] = {}
+    slots: dict[Action, list[tuple[int, int]]] = {}
     for event in replay(program):
-        stage, op, index = event.action
-        slot = (stage, index % program.slots[stage])
+        stage, op, m = event.action
+        slot = (stage, m % program.slots[stage])
         if op is Op.F and not event.ends:
-            assert slot not in owners, f"{event.action} takes a slot of microbatch {owners[slot]}"
-            owners[slot] = index
-        elif op is gradients[stage] and event.ends:
-            assert owners.pop(slot) == index
+            assert not users.get(slot), f"{event.action} takes the slot of {users[slot]}"
+            users[slot] = {diagram.resolved(Action(stage, diagram.gradient_op(stage), m))}
+            users[slot] |= {Action(stage + 1, Op.F, m)} if stage in diagram.local else set()
+            for user in users[slot]:
+                slots.setdefault(user, []).append(slot)
+        if event.ends:
+            for freed in slots.pop(event.action, ()):
+                users[freed].discard(event.action)
+
+
+def assert_versions_are_kept(compiled: Compiled, n: int) -> None:
+    """Under `lag`, whatever the timing: no update overwrites a version that somebody is still to read."""
+    program, weights = compiled.program(n), compiled.schedule.weights
+    if weights.forward != "lag":
+        assert set(program.versions) == {1}
+        return
+    order = HappensBefore(program)
+    for reader in order.actions:
+        stage, op, m = reader
+        stashed = weights.backward == "same" and op in (Op.B, Op.I, Op.W)
+        if op is Op.F or stashed:
+            version = max(0, m // program.every - weights.lag)
+            made, overwrites = (Action(stage, Op.U, g) for g in (version - 1, version + program.versions[stage] - 1))
+            assert version == 0 or order.before(made, reader)
+            assert overwrites not in order.actions or order.before(reader, overwrites), f"{reader} and {overwrites}"
 
 
 def assert_forwards_are_bounded(compiled: Compiled) -> None:
@@ -157,7 +188,7 @@ def assert_forwards_are_bounded(compiled: Compiled) -> None:
     for s in range(compiled.stages):
         gradient = compiled.diagram.gradient_op(s)
         for m in period:
-            backwards = (Action(s, gradient, k) for k in range(period.stop))
+            backwards = [a for k in range(period.stop) if (a := Action(s, gradient, k)) in order.actions]
             assert any(order.before(backward, Action(s, Op.F, m)) for backward in backwards), f"F of stage {s}"
 
 
@@ -165,40 +196,45 @@ def assert_forwards_are_bounded(compiled: Compiled) -> None:
 
 
 def measured(program: Program) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], int]]:
-    """Per (stage, microbatch): updates between its F and its U, and between its F and its B (or I)."""
+    """Per (stage, microbatch) with an update: updates between its F and its U, and between its F and its B (or I)."""
     version = [0] * program.stages
-    read: dict[tuple[int, int], int] = {}
-    applied, between = {}, {}
+    read = versions_read(program)
+    applied = {}
     for event in replay(program):
         stage, op, index = event.action
-        if op is Op.F and not event.ends:
-            read[stage, index] = version[stage]
-        if op in (Op.B, Op.I) and not event.ends:
-            between[stage, index] = version[stage] - read[stage, index]
         if op is Op.U and event.ends:
             for m in range(index * program.every, index * program.every + program.update_size(index)):
-                applied[stage, m] = version[stage] - read[stage, m]
+                applied[stage, m] = version[stage] - read[Action(stage, Op.F, m)]
             version[stage] += 1
+    backwards = {a: v for a, v in read.items() if a.op in (Op.B, Op.I)}
+    between = {(a.stage, a.index): v - read[a._replace(op=Op.F)] for a, v in backwards.items()}
     return applied, between
 
 
 def versions_read(program: Program) -> dict[Action, int]:
-    """The version that each forward and backward reads."""
-    version = [0] * program.stages
-    read = {}
+    """The version that each forward and backward reads; an update shows to a forward when it has arrived there."""
+    version, shown = [0] * program.stages, [0] * program.stages
+    sent = {i.action for i in program.instructions() if i.action.op is Op.SEND_U}
+    lag = int(program.forward_weights[4:-1]) if program.forward_weights.startswith("lag") else None
+    read: dict[Action, int] = {}
     for event in replay(program):
-        if event.action.op is Op.U and event.ends:
-            version[event.action.stage] += 1
-        elif not event.ends:
-            read[event.action] = version[event.action.stage]
+        stage, op, index = event.action
+        if event.ends:
+            version[stage] += op is Op.U
+            shown[stage] += op is Op.SEND_U or (op is Op.U and Action(stage, Op.SEND_U, index) not in sent)
+        elif op is Op.F:
+            read[event.action] = shown[stage] if lag is None else max(0, index // program.every - lag)
+        elif op in (Op.B, Op.I):
+            forward = read[event.action._replace(op=Op.F)]
+            read[event.action] = forward if program.backward_weights == "same" else version[stage]
     return read
 
 
 def steady_range(compiled: Compiled) -> tuple[int, range]:
     """(n, microbatches): a run, and a period in it of microbatches far from its begin and its end."""
     step = compiled.unrolled.step
-    indices = [a.index * (compiled.diagram.every if a.op is Op.U else 1) for _, a in compiled.unrolled.body]
-    at_once = (max(indices) - min(indices)) // step + 2
+    indices = [a.index * (compiled.diagram.every if a.op.by_update else 1) for _, a in compiled.unrolled.body]
+    at_once = (max(indices) - min(indices) + compiled.schedule.weights.lag * compiled.diagram.every) // step + 2
     first = compiled.lowered(None).start + at_once * step
     return long_enough(compiled, 2 * at_once + 2), range(first, first + step)
 
@@ -207,8 +243,8 @@ def assert_staleness_is_as_measured(compiled: Compiled) -> None:
     n, period = steady_range(compiled)
     applied, between = measured(compiled.program(n))
     for s in range(compiled.stages):
-        lags = [applied[s, m] for m in period]
-        gaps = [between[s, m] for m in period]
+        updated = [m for m in period if (s, m) in applied]
+        lags, gaps = ([counts[s, m] for m in updated] for counts in (applied, between))
         stated = compiled.staleness
         assert stated.apply[s] == Fraction(sum(lags), len(lags)), f"apply of stage {s}"
         assert stated.max[s] == max(lags), f"max of stage {s}"
@@ -219,6 +255,6 @@ def assert_period_is_as_measured(compiled: Compiled) -> None:
     n, period = steady_range(compiled)
     found = spans(compiled.program(n))
     for op, s in compiled.diagram.ops:
-        if op is not Op.U:
+        if not op.by_update and compiled.diagram.is_action(Action(s, op, period.start)):
             first, second = (found[Action(s, op, m)][0] for m in (period.start, period.stop))
             assert Fraction(second - first, len(period)) * compiled.ticks.unit == compiled.period, f"{op} of stage {s}"

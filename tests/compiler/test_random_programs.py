@@ -28,6 +28,7 @@ def test_program_runs_every_action_once_and_in_order(case: Case, n: int) -> None
     properties.assert_edges_hold_in_time(found, n)
     properties.assert_waits_follow_their_records(found.program(n))
     properties.assert_slots_have_one_owner(found, n)
+    properties.assert_versions_are_kept(found, n)
 
 
 @settings(max_examples=50)

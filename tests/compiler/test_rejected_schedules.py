@@ -13,7 +13,8 @@ from asyncpipe.errors import Diagnostic
 from tests.compiler import properties
 from tests.compiler.cycles import assert_cycle_is_real, assert_diagnostics_are_sound
 from tests.compiler.instances import findings, try_to_compile
-from tests.compiler.random_schedules import Case, cases, mutants
+from tests.compiler.mutants import mutants
+from tests.compiler.random_schedules import Case, cases
 
 
 @settings(max_examples=30)

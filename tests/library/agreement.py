@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from asyncpipe.compiler import Compiled
@@ -60,8 +61,9 @@ def plain_staleness(found: PlainRun) -> tuple[tuple[Fraction, ...], tuple[int, .
     window = range(n // 4, n // 2)
     starts = [found.times[0, "F", m][0] for m in window]
     rows = [[found.staleness(s, m) for m in window] for s in range(diagram.S)]
-    steps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
-    rounds = next(p for p in range(1, len(steps)) if all(_repeats(row, p) for row in [*rows, steps]))
+    steps = [b - a for a, b in pairwise(starts)]
+    shown: list[list[Any]] = [*rows, steps]
+    rounds = next(p for p in range(1, len(steps)) if all(_repeats(row, p) for row in shown))
     late = [[value for value in row[:rounds] if value is not None] for row in rows]
     means = tuple(Fraction(sum(row), len(row)) for row in late)
     return means, tuple(map(max, late)), sum(steps[:rounds], Fraction(0)) / rounds

@@ -8,27 +8,28 @@ from asyncpipe.compiler import Compiled, compile_instance
 from asyncpipe.errors import Report, ScheduleError
 from asyncpipe.schedule import load
 
-__all__ = ["compiled", "sizes"]
+__all__ = ["ALL", "compiled", "sizes"]
 
-_ALL = (1, 2, 3, 4, 5, 6, 7, 8)
+ALL = (1, 2, 3, 4, 5, 8)
 _SIZES = {
     # Two stages on each device; a table wants as many on each, and equal rounds of its 8 microbatches.
-    "interleaved-1f1b": (2, 3, 4, 6, 8),
-    "interleaved-1f1b-greedy": (2, 3, 4, 5, 6, 7, 8),
-    "looped-bfs": (2, 3, 4, 6, 8),
-    "zbv": (2, 4, 6, 8),
+    "interleaved-1f1b": (2, 3, 4, 8),
+    "interleaved-1f1b-greedy": (2, 3, 4, 5, 8),
+    "looped-bfs": (2, 3, 4, 8),
+    "zbv": (2, 4, 8),
+    "dualpipev": (2, 4, 8),
     # A stage above that does not send a gradient must exist.
-    "dgl": (2, 3, 4, 5, 6, 7, 8),
-    "dni": (2, 3, 4, 5, 6, 7, 8),
+    "dgl": (2, 3, 4, 5, 8),
+    "dni": (2, 3, 4, 5, 8),
     # At least one stage for each worker.
-    "passm-plus": (2, 3, 4, 5, 6, 7, 8),
-    "lppsgd": (4, 5, 6, 7, 8),
+    "passm-plus": (2, 3, 4, 5, 8),
+    "lppsgd": (4, 5, 8),
 }
 
 
 def sizes(name: str) -> tuple[int, ...]:
-    """The numbers of stages up to 8 that the method allows; any, where nothing else is said."""
-    return _SIZES.get(name, _ALL)
+    """Those of `ALL` that the method allows; all, where nothing else is said."""
+    return _SIZES.get(name, ALL)
 
 
 @cache

@@ -28,7 +28,7 @@ class PlainRun:
 
 
 def run(diagram: PlainDiagram) -> PlainRun:
-    """At each instant finish what ends, settle what costs nothing, then start; a stream never idles while it can run."""
+    """At each instant finish what ends, settle what costs nothing, then start; never idle while it can run."""
     return _Clock(diagram).run()
 
 

