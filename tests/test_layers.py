@@ -29,7 +29,7 @@ ALLOWED = {
     "compiler": {"errors", "schedule", "ir", "passes", "analysis", "verify"},
     "exchange": {"errors", "schedule", "ir", "tables", "passes", "analysis", "compiler"},
     "pictures": {"errors", "ir"},
-    "api": {"schedule", "ir", "compiler"},
+    "api": {"schedule", "ir", "analysis", "compiler"},
     "staging": {"errors", "schedule"},
     "runtime": {"errors", "ir", "kernels"},
     "models": {"errors"},

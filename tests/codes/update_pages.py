@@ -1,7 +1,8 @@
 """Rewrites what the examples of the pages get, and docs/codes.md: `python -m tests.codes.update_pages`.
 
-In a page, a fenced block `yaml` is the file example.yaml and `csv` is example.csv; `console` is a command and what it
-says on stderr. Read the difference before you commit it.
+In a page, a fenced block `yaml`, `csv` or `l2` is the file example.yaml, example.csv or example.l2. `console` is a
+command and what it says on stderr; `text` is what reading example.l2 as a stream program says. Read the difference
+before you commit it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from asyncpipe import codes
+from asyncpipe.cli.diagnostics import render
+from asyncpipe.errors import Report
+from asyncpipe.verify.events import read_program
 from tests.command_line import Outcome, invoke
 
-__all__ = ["BOOK", "PAGES", "Block", "blocks", "play", "run", "sections", "update"]
+__all__ = ["ANSWERS", "BOOK", "PAGES", "Block", "answer", "blocks", "play", "sections", "update"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "asyncpipe" / "codes"
 BOOK = ROOT / "docs" / "codes.md"
+ANSWERS = ("console", "text")
+"""The languages of blocks that show an answer; the others are files."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_CONSOLE = re.compile(r"^```console\n.*?^```$", re.MULTILINE | re.DOTALL)
+_ANSWER = re.compile(r"^```(console|text)\n.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -30,11 +36,6 @@ class Block(NamedTuple):
 
     language: str
     text: str
-
-    @property
-    def command(self) -> str:
-        """The first line of a console block, without its prompt."""
-        return self.text.partition("\n")[0].removeprefix("$ ")
 
 
 def sections(text: str) -> dict[str, str]:
@@ -47,37 +48,47 @@ def blocks(text: str) -> Iterator[Block]:
     yield from (Block(*found) for found in _BLOCK.findall(text))
 
 
-def run(command: str) -> Outcome:
-    """What `asyncpipe ...` says in the current folder."""
-    program, *arguments = command.split()
-    assert program == "asyncpipe", command
-    return invoke(*arguments)
+def answer(block: Block) -> tuple[Outcome, Block]:
+    """What a block's command, or the program example.l2, gets in the current folder; the block as it should be."""
+    if block.language == "text":
+        outcome = _read_program("example.l2")
+        return outcome, Block("text", outcome.stderr)
+    prompt = block.text.partition("\n")[0]
+    program, *arguments = prompt.removeprefix("$ ").split()
+    assert program == "asyncpipe", prompt
+    outcome = invoke(*arguments)
+    return outcome, Block("console", f"{prompt}\n{outcome.stderr}")
 
 
-def play(text: str, folder: Path) -> Iterator[tuple[Block, Outcome]]:
-    """Writes the files of a section and runs its commands, in the order of the page."""
+def _read_program(file: str) -> Outcome:
+    report = Report()
+    read_program(Path(file).read_text("utf-8"), file, report)
+    return Outcome(3 if report.has_errors else 0, "", render(report.diagnostics))
+
+
+def play(text: str) -> Iterator[tuple[Block, Outcome, Block]]:
+    """Writes the files of a section and runs its commands, in the order of the page and in the current folder."""
     for block in blocks(text):
-        if block.language != "console":
-            (folder / f"example.{block.language}").write_text(block.text, "utf-8")
-            continue
-        with chdir(folder):
-            yield block, run(block.command)
+        if block.language in ANSWERS:
+            yield block, *answer(block)
+        else:
+            Path(f"example.{block.language}").write_text(block.text, "utf-8")
 
 
 def update(path: Path) -> None:
-    """Puts what `check` says now below the commands of the page's example."""
+    """Puts what the files of the page's example get now below them."""
     text = path.read_text("utf-8")
     example = sections(text)["Example"]
-    with TemporaryDirectory() as folder:
-        said = iter([_said(path, block, outcome) for block, outcome in play(example, Path(folder))])
-    renewed = _CONSOLE.sub(lambda _: f"```console\n{next(said)}```", example)
+    with TemporaryDirectory() as folder, chdir(folder):
+        said = iter([_checked(path, outcome, block) for _, outcome, block in play(example)])
+    renewed = _ANSWER.sub(lambda _: next(said), example)
     path.write_text(text.replace(example, renewed), "utf-8")
 
 
-def _said(path: Path, block: Block, outcome: Outcome) -> str:
-    if outcome.code not in (0, 2, 3, 4):
-        raise ValueError(f"{path.name}: {block.command}: exit code {outcome.code}\n{outcome.stderr}")
-    return f"$ {block.command}\n{outcome.stderr}"
+def _checked(path: Path, outcome: Outcome, block: Block) -> str:
+    if outcome.code not in (0, 3):
+        raise ValueError(f"{path.name}: exit code {outcome.code}\n{block.text}")
+    return f"```{block.language}\n{block.text}```"
 
 
 def main() -> None:

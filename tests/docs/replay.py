@@ -83,8 +83,12 @@ def _chosen(shown: str, outcome: Outcome) -> str:
 
 def _nearest(line: str, said: list[str]) -> str:
     """The line that was said and begins with the same word, the most similar if there are several."""
-    same = [other for other in said if other.split()[:1] == line.split()[:1]] or said
-    return max(same, key=lambda other: SequenceMatcher(None, line, other).ratio())
+    return said[_most_similar(line, said, range(len(said)))]
+
+
+def _most_similar(line: str, said: list[str], numbers: range) -> int:
+    same = [number for number in numbers if said[number].split()[:1] == line.split()[:1]] or numbers
+    return max(same, key=lambda number: SequenceMatcher(None, line, said[number]).ratio())
 
 
 def _session(block: Block) -> Iterator[str]:
@@ -118,25 +122,24 @@ def _fitted(shown: list[str], said: list[str]) -> list[str]:
     """What was said, cut where the document cuts it."""
     if _CUT not in shown and not any(line.endswith(_CUT) for line in shown):
         return said
+    kept = [line for line in shown if line != _CUT]
     result: list[str] = []
     at = -1
-    for line in [line for line in shown if line != _CUT]:
+    for left, line in zip(range(len(kept), 0, -1), kept, strict=True):
         begin = line.removesuffix(_CUT)
-        found = _next(begin, said, at + 1)
+        found = _next(begin, said, range(at + 1, len(said) - left + 1))
         result += [_CUT] if found > at + 1 else []
         result.append(said[found] if begin == line else f"{said[found][: len(begin)]}{_CUT}")
         at = found
     return result + ([_CUT] if at < len(said) - 1 else [])
 
 
-def _next(begin: str, said: list[str], first: int) -> int:
-    """The number of the line that begins so, or else of the most similar one, from `first` on."""
-    for number in range(first, len(said)):
-        if said[number] == begin or (said[number].startswith(begin) and begin.strip()):
-            return number
-    if first >= len(said):
+def _next(begin: str, said: list[str], numbers: range) -> int:
+    """The first of these lines that begins so, or else the most similar one."""
+    if not numbers:
         raise ValueError(f"nothing is said any more where the document shows {begin!r}:\n" + "\n".join(said))
-    return max(range(first, len(said)), key=lambda n: SequenceMatcher(None, begin, said[n][: len(begin)]).ratio())
+    exact = (number for number in numbers if begin.strip() and said[number].startswith(begin))
+    return next(exact, _most_similar(begin, said, numbers))
 
 
 def main() -> None:

@@ -101,7 +101,7 @@ class _Clock:
             exact = None if self.diagram.lag is None else max(0, m // self.diagram.every - self.diagram.lag)
             self.found.reads[action] = self.landed[stage] if exact is None else exact
             assert self.found.reads[action] <= self.landed[stage], f"{action} reads what is not there yet"
-        elif op in "BI":
+        elif op in "BIR":
             stashed = self.found.reads[stage, "F", m]
             self.found.reads[action] = stashed if self.diagram.stashes else self.done[stage]
 
