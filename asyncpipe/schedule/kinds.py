@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
 from typing import Any, Protocol
@@ -82,13 +82,6 @@ def _hint(word: str, known: Sequence[str]) -> str:
     """The known word that was meant; capitals do not matter."""
     same = [name for name in known if name.casefold() == word.casefold()]
     return f"did you mean {same[0]!r}?" if same else did_you_mean(word, known)
-
-
-def _later(name: str, where: Position, report: Report) -> Any:
-    """AP108: what the format defines and this version cannot compile."""
-    message = f"{name} is part of the format, but this version cannot compile it yet"
-    report.error("AP108", message, where, "remove it, or use a later version")
-    return MISSING
 
 
 @dataclass(frozen=True)
@@ -185,12 +178,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few words; `later`, a pattern, describes those of the format that this version cannot compile."""
+    """One of a few words."""
 
     choices: tuple[str, ...]
     code: str = "AP105"
     what: str = ""
-    later: str = "(?!)"
 
     @property
     def expects(self) -> str:
@@ -202,8 +194,6 @@ class Choice:
     def read(self, node: Node, report: Report) -> Any:
         if isinstance(node, Scalar) and node.value in self.choices:
             return node.value
-        if isinstance(node, Scalar) and re.fullmatch(self.later, node.text):
-            return _later(repr(node.text), node.where, report)
         hint = _hint(node.text, self.choices) if isinstance(node, Scalar) else ""
         report.error(
             self.code,
@@ -341,15 +331,11 @@ class Key:
 
 @dataclass(frozen=True)
 class Object:
-    """A mapping with known keys. `build` gets the values by name and `places`, the position of each key ("": of all).
-
-    `later` names keys of the format that this version cannot compile yet.
-    """
+    """A mapping with known keys. `build` gets the values by name and `places`, where each key stands ("": of all)."""
 
     what: str
     keys: tuple[Key, ...]
     build: Callable[..., Any]
-    later: tuple[str, ...] = field(default=())
 
     @property
     def expects(self) -> str:
@@ -391,7 +377,4 @@ class Object:
         return any(name.text not in known and _hint(name.text, [key]).startswith("did") for name, _ in node.items)
 
     def _unknown(self, name: Scalar, known: tuple[str, ...], report: Report) -> None:
-        if name.text in self.later:
-            _later(f"the key {name.text!r}", name.where, report)
-        else:
-            report.error("AP104", f"unknown key {name.text!r} in {self.what}", name.where, _hint(name.text, known))
+        report.error("AP104", f"unknown key {name.text!r} in {self.what}", name.where, _hint(name.text, known))

@@ -9,6 +9,7 @@ Ours and torch's runs alternate in one process; ratios are of medians; wall time
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 from pathlib import Path
@@ -95,6 +96,7 @@ def main() -> None:
     document: dict[str, Any] = {"benchmark": "compile_speed", "environments": {}, "results": {}}
     if options.out and options.out.exists():
         document = json.loads(options.out.read_text())
+    gc.freeze()  # what torch's modules hold is not looked through before each measurement
     for part in options.parts:
         load_before = os.getloadavg()
         document["results"][part] = measure(part, QUICK if options.quick else SIZES, options.quick)

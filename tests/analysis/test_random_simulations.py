@@ -96,7 +96,8 @@ def test_disturbed_streams_go_the_pace_of_their_slowest_cycle(case: Case, data: 
             assert {*times[number * run.graph.width : (number + 1) * run.graph.width]} == {pace}
         for each in stream_times(run):
             assert each.busy + each.held + each.idle == each.length == run.window.length
-            assert sum(time for _, time in each.waits) == each.idle
+            runs_nothing = each.stream not in run.graph.stream
+            assert runs_nothing or sum(time for _, time in each.waits) == each.idle
             assert min(each.busy, each.held, each.idle) >= 0
 
 

@@ -5,7 +5,7 @@
 * `csv NAME` and `json NAME` are files.
 * `text` holds lines of what `asyncpipe check` says of the file before it; a document leaves out the others.
 * `console` holds commands after `$ `, each with all that it says. `[...]` on a line of its own stands for lines that
-  are left out, at the end of a line for the rest of it. With `console about` numbers may differ.
+  are left out. With `console about` numbers may differ.
 """
 
 from __future__ import annotations

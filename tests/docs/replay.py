@@ -120,26 +120,26 @@ def _without_numbers(lines: list[str]) -> list[str]:
 
 def _fitted(shown: list[str], said: list[str]) -> list[str]:
     """What was said, cut where the document cuts it."""
-    if _CUT not in shown and not any(line.endswith(_CUT) for line in shown):
+    if _CUT not in shown:
         return said
     kept = [line for line in shown if line != _CUT]
     result: list[str] = []
     at = -1
     for left, line in zip(range(len(kept), 0, -1), kept, strict=True):
-        begin = line.removesuffix(_CUT)
-        found = _next(begin, said, range(at + 1, len(said) - left + 1))
+        found = _next(line, said, range(at + 1, len(said) - left + 1))
         result += [_CUT] if found > at + 1 else []
-        result.append(said[found] if begin == line else f"{said[found][: len(begin)]}{_CUT}")
+        result.append(said[found])
         at = found
     return result + ([_CUT] if at < len(said) - 1 else [])
 
 
-def _next(begin: str, said: list[str], numbers: range) -> int:
-    """The first of these lines that begins so, or else the most similar one."""
+def _next(line: str, said: list[str], numbers: range) -> int:
+    """Which of these lines it is, or else the most similar one."""
     if not numbers:
-        raise ValueError(f"nothing is said any more where the document shows {begin!r}:\n" + "\n".join(said))
-    exact = (number for number in numbers if begin.strip() and said[number].startswith(begin))
-    return next(exact, _most_similar(begin, said, numbers))
+        raise ValueError(f"nothing is said any more where the document shows {line!r}:\n" + "\n".join(said))
+    if line in said[numbers.start : numbers.stop]:
+        return said.index(line, numbers.start)
+    return _most_similar(line, said, numbers)
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def test_every_block_is_of_a_kind_that_is_played(document: Path) -> None:
     assert {block.language for block in found} <= LANGUAGES
     assert document.read_text("utf-8").count("\n```") == 2 * len(found)
     wholes = [block for block in found if is_whole(block)]
-    assert all("asyncpipe: 1\n" in block.text for block in wholes)
+    assert all("\nasyncpipe: 1" in f"\n{block.text}" for block in wholes)
 
 
 @every_document
@@ -56,7 +56,10 @@ def test_wrong_output_is_found_and_mended(tmp_path: Path) -> None:
 
 
 def test_wrong_output_of_a_command_is_found_and_mended(tmp_path: Path) -> None:
-    right = SCHEDULE + "```console\n$ asyncpipe check mine.yaml\n[...]\n  period      6 per [...]\n[...]\n```\n"
+    right = (
+        SCHEDULE
+        + "```console\n$ asyncpipe check mine.yaml\n[...]\n  period      6 per microbatch, 1.00x one stream\n[...]\n```\n"
+    )
     assert replayed(right, tmp_path) == right
     assert replayed(right.replace("6 per", "8 per"), tmp_path) == right
 
@@ -67,7 +70,10 @@ def test_cut_that_leaves_out_nothing_is_removed(tmp_path: Path) -> None:
 
 
 def test_numbers_may_differ_where_the_block_says_about(tmp_path: Path) -> None:
-    about = SCHEDULE + "```console about\n$ asyncpipe check mine.yaml\n[...]\n  period      77 per [...]\n[...]\n```\n"
+    about = (
+        SCHEDULE
+        + "```console about\n$ asyncpipe check mine.yaml\n[...]\n  period      77 per microbatch, 1.00x one stream\n[...]\n```\n"
+    )
     assert replayed(about, tmp_path) == about
     assert replayed(about.replace("77 per", "77 for"), tmp_path) != about
 

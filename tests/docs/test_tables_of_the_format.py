@@ -124,9 +124,11 @@ def test_simulate_lists_every_option() -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """What GitHub makes of the headings."""
+    """The names that links can end with: what GitHub makes of headings, and explicit ones."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return set(re.findall(r'<a id="([^"]+)">', text)) | {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
