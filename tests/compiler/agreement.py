@@ -11,7 +11,7 @@ from tests.compiler import oracle
 from tests.compiler.oracle import Oracle
 from tests.compiler.oracle_clock import Clock
 
-__all__ = ["assert_agrees_with_oracle", "assert_same_edges"]
+__all__ = ["action_of", "assert_agrees_with_oracle", "assert_same_edges", "first_touch"]
 
 
 def first_touch(compiled: Compiled, n: int) -> int:

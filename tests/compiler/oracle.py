@@ -218,13 +218,14 @@ class Oracle:
         return ("none", 0) if replicas["count"] == 1 else (kind, value)
 
     def add_replicas(self) -> None:
-        """Each device synchronises its stages, one after another, on a stream of its own."""
+        """Each device synchronises the stages that it updates, one after another, on a stream of its own."""
         if self.sync()[0] == "none":
             return
-        devices = sorted(set(self.place))
+        homes = [self.streams[self.stream_of[s, "U", 0]]["device"] for s in range(self.S)]
+        devices = sorted(set(homes))
         for device in devices:
             self.add_stream("sync" if len(devices) == 1 else f"sync[{device}]", device, ["SYNC"])
-            own = [s for s in range(self.S) if self.place[s] == device]
+            own = [s for s in range(self.S) if homes[s] == device]
             self.stream_of |= {(s, "SYNC", g): len(self.streams) - 1 for s in own for g in range(self.count("SYNC"))}
 
     def exists(self, action: Action) -> bool:

@@ -224,8 +224,9 @@ def _devices(draw: st.DrawFn, groups: list[str], stages: int) -> tuple[list[str]
         homes = st.lists(st.integers(0, int(devices) - 1), min_size=stages, max_size=stages)
         place = _flow([str(home) for home in draw(homes)])
     if devices != "1":
-        own = st.sampled_from(["0", "0", "D - 1", "1 % D"])
-        groups = [g if "per:" in g else _with(g, f"device: {draw(own)}") for g in groups]
+        forward, backward = (draw(st.sampled_from(["0", "0", "D - 1", "1 % D"])) for _ in range(2))
+        homes = [forward if "runs: [F]" in g else backward for g in groups]
+        groups = [g if "per:" in g else _with(g, f"device: {home}") for g, home in zip(groups, homes, strict=True)]
     return [f"devices: {devices}", f"place: {place}"], groups
 
 
@@ -343,8 +344,7 @@ def _pooled(draw: st.DrawFn) -> Case:
 @st.composite
 def _blocks(draw: st.DrawFn) -> Case:
     """Workers with a block of stages each."""
-    stages, split = draw(st.integers(1, 6)), draw(st.integers(0, 3)) == 0
-    ops = tuple(SPLIT if split else OPS)
+    stages, ops = draw(st.integers(1, 6)), tuple(OPS)
     workers = draw(st.integers(1, min(stages, 4)))
     scope, write = draw(st.sampled_from(["partition", "alternate"])), draw(st.sampled_from(["racy", "atomic"]))
     groups = [draw(_group("worker", list(ops), f", count: {workers}"))]

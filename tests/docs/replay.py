@@ -107,7 +107,9 @@ def _run(command: str) -> Outcome:
     if program != "asyncpipe":
         raise ValueError(f"expected an asyncpipe command, found {command!r}")
     if ">" not in arguments:
-        return invoke(*arguments)
+        outcome = invoke(*arguments)
+        progress = arguments[0] == "run" and outcome.code == 0
+        return Outcome(outcome.code, outcome.stdout, "") if progress else outcome
     *arguments, _, target = arguments
     outcome = invoke(*arguments)
     Path(target).write_text(outcome.stdout, "utf-8")

@@ -176,7 +176,7 @@ TABLE = Object(
     "a thing",
     (
         Key("must", Text()),
-        Key("mode", Choice(("a", "b"), later="c"), "a", "how it works"),
+        Key("mode", Choice(("a", "b")), "a", "how it works"),
         Key("size", Integer(1, 9, "a size"), 4, "how large"),
         Key("share", Real(), Fraction(1, 3)),
         Key("either", OneOf("a number or a list", (Integer(), ListOf(Integer(), 1))), Number(7)),
