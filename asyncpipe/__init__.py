@@ -8,17 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asyncpipe.api import compile
+    from asyncpipe.api import compile, simulate
     from asyncpipe.schedule import load
     from asyncpipe.training import Trainer
 
-__all__ = ["Trainer", "__version__", "compile", "load"]
+__all__ = ["Trainer", "__version__", "compile", "load", "simulate"]
 __version__ = "0.1.0"
 
 _DOORS = {
     "Trainer": "asyncpipe.training",
     "load": "asyncpipe.schedule",
     "compile": "asyncpipe.api",
+    "simulate": "asyncpipe.api",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from itertools import islice
 from math import lcm
 
 from asyncpipe.analysis.staleness import Staleness, Versions, staleness
@@ -25,17 +24,15 @@ from asyncpipe.passes.plan import Plan, with_assignment
 from asyncpipe.passes.tabulate import tabulate
 from asyncpipe.passes.unroll import Unrolled, unroll
 from asyncpipe.schedule import Costs, Schedule
-from asyncpipe.schedule.expression import names
 from asyncpipe.verify.asynchrony import check_expectations, check_forward_is_bounded, explain_no_steady_state
 from asyncpipe.verify.costs import check_costs, check_time_passes
 from asyncpipe.verify.meaning import check_copies, check_meaning
 from asyncpipe.verify.order import explain_deadlock
+from asyncpipe.verify.short_updates import check_short_updates
 
 __all__ = ["DEFAULT_STAGES", "Compiled", "compile_instance", "compile_schedule", "stage_count"]
 
 DEFAULT_STAGES = 4
-_SIZES, _SHORT_RUNS = 9, 64
-"""Short updates of all sizes below the first are tried, in as many runs as the second says."""
 
 
 @dataclass(frozen=True)
@@ -172,23 +169,7 @@ def compile_instance(
     versions = assign_versions(diagram, plan, schedule.weights)
     guarded = with_version_edges(with_slot_edges(diagram, slots), versions, schedule.weights)
     compiled = Compiled(schedule, stages, costs, ticks, guarded, plan, slots, versions, unroll(guarded, plan))
-    return compiled if _short_updates_end(compiled, report) else None
-
-
-def _short_updates_end(compiled: Compiled, report: Report) -> bool:
-    """Whether runs whose last update is short do not deadlock; only `hi`, then an earlier microbatch, could do that."""
-    every, step = compiled.diagram.every, compiled.unrolled.step
-    rules = [rule for rule in compiled.schedule.rules if any(name.name == "hi" for name in names(rule.source_index))]
-    if every == 1 or not rules:
-        return True
-    updates = range(compiled.plan.start, compiled.plan.start + step, every)
-    for n in islice((m + size for m in updates for size in {*range(1, min(every, _SIZES)), every - 1}), _SHORT_RUNS):
-        try:
-            compiled.lowered(n)
-        except ScheduleError as error:
-            report.add(replace(error.diagnostics[0], where=rules[0].where))
-            return False
-    return True
+    return compiled if check_short_updates(schedule, guarded, plan, report) else None
 
 
 def compile_schedule(schedule: Schedule, stages: int | None = None, costs: Costs | None = None) -> Compiled:

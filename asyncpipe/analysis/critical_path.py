@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from asyncpipe.analysis.body_graph import body_graph
 from asyncpipe.analysis.cycles import Arc, Cycle, longest_cycle
 from asyncpipe.analysis.launch_graph import LaunchGraph
 from asyncpipe.analysis.loops import Loop, Step, is_storage, make_loop, origin_of
-from asyncpipe.analysis.rates import body_graph
 from asyncpipe.analysis.steady import SteadyRun
 from asyncpipe.errors import Position
 from asyncpipe.passes.diagram import Diagram
@@ -22,7 +22,7 @@ def critical_path(runs: Sequence[SteadyRun], diagram: Diagram) -> Loop | None:
 
     Of several, one that does not lead through the storage that the compiler chose.
     """
-    graph = body_graph(runs)
+    graph = body_graph(runs[0].graph, runs[0].ticks)
     cycle = longest_cycle(graph, _storage(runs, diagram, graph))
     return None if cycle is None else _loop(runs, diagram, cycle)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from asyncpipe.analysis.asap import Times, earliest_times, meets
+from asyncpipe.analysis.body_graph import body_graph
+from asyncpipe.analysis.cycles import cycle_times
 from asyncpipe.analysis.launch_graph import LaunchGraph, steady_graph
 from asyncpipe.analysis.moments import Moments
 from asyncpipe.analysis.recurrence import Recurrence, find_recurrence
@@ -19,6 +21,8 @@ __all__ = ["SteadyRun", "Window", "run_steady"]
 
 _MOST_LAUNCHES = 400_000
 """So long a run is searched for a recurrence."""
+_MANY_MICROBATCHES = 256
+"""So long a run shows what does not recur."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,16 @@ def run_steady(program: Program, timing: Timing) -> list[SteadyRun]:
         groups = [times] * len(times) if meets(program) else [[each] for each in times]
         found = [find_recurrence(graph, group) for group in groups]
         needed = max(_iterations_needed(graph, t, r) for t, r in zip(times, found, strict=True))
-        if needed <= iterations or needed * graph.width > _MOST_LAUNCHES:
+        long = iterations * program.step >= _MANY_MICROBATCHES
+        if needed <= iterations or needed * graph.width > _MOST_LAUNCHES or (long and _drifts(graph, exact)):
             return [_steady(graph, exact, i, m, times[i], found[i]) for i, m in enumerate(classes)]
         iterations = needed
+
+
+def _drifts(graph: LaunchGraph, exact: Ticks) -> bool:
+    """Whether some launches of a class go another pace than others: then nothing ever recurs."""
+    times = cycle_times(body_graph(graph, exact))
+    return any(len(set(times[c * graph.width : (c + 1) * graph.width])) > 1 for c in range(len(exact.costs)))
 
 
 def _iterations_needed(graph: LaunchGraph, times: Times, found: Recurrence | None) -> int:

@@ -131,18 +131,11 @@ def _numbers(before: Compiled, after: Compiled) -> tuple[_Row, ...]:
 
     return (
         _Row("period", before.period, after.period),
-        _Row("speedup", _speedup(before), _speedup(after), show=speedup_text),
+        _Row("speedup", before.speedup, after.speedup, show=speedup_text),
         _Row("staleness", before.staleness.apply, after.staleness.apply, show=_per_stage),
         _Row("in_flight", before.slots, after.slots, label="slots", show=_per_stage),
         _Row("weight_versions", before.versions, after.versions, label="versions", show=_per_stage),
     )
-
-
-def _speedup(compiled: Compiled) -> Fraction:
-    """Against the same actions one after another."""
-    every, ticks = compiled.diagram.every, compiled.ticks
-    work = sum(Fraction(ticks.of(op, s), every if op.by_update else 1) for op, s in compiled.diagram.ops)
-    return work * ticks.unit / compiled.period
 
 
 def _per_stage(values: Sequence[Number]) -> str:

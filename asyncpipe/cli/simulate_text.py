@@ -185,7 +185,7 @@ def _loop(loop: Loop) -> Iterator[str]:
 
 def _path(loop: Loop | None) -> Iterator[str]:
     if loop is not None:
-        names = ' and '.join(map(str, loop.replicas))
+        names = " and ".join(map(str, loop.replicas))
         where = f", in replica{'s' if len(loop.replicas) > 1 else ''} {names}" if names else ""
         yield f"  {number(loop.time)} for {counted(loop.microbatches, 'microbatch', 'microbatches')}{where}"
         yield from _loop(loop)

@@ -39,7 +39,7 @@ def expand(schedule: Schedule, stages: int, report: Report) -> Diagram | None:
     modulus = _modulus(schedule, edges, partition, report)
     if report.has_errors:
         return None
-    streams = add_transfers(stages, edges, streams, assign, partition.exists, modulus // schedule.update.every)
+    streams = add_transfers(stages, edges, streams, assign, partition.exists, modulus // schedule.update.every, local)
     return Diagram(
         stages,
         devices,

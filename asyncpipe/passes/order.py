@@ -77,6 +77,9 @@ class Replay:
         """The microbatch, a multiple of the diagram's period, that stage 0 started at this instant."""
         self.runs_ahead: int | None = None
         """The stage whose forward runs ahead of its backward or update without bound, if any does."""
+        self.is_dynamic = any(stream.is_dynamic for stream in diagram.streams)
+        self.leading = 0
+        """One past the furthest microbatch that anything finished, where streams assign dynamically."""
         self.window = diagram.repeats[1] + 2 * diagram.every + 2 + diagram.ahead
         self.allowed = MAX_AHEAD + _asked_for(diagram)
         self.most = _MAX_ACTIONS + 40 * len(diagram.ops) * (diagram.stages + sum(diagram.repeats))
@@ -94,9 +97,10 @@ class Replay:
         In the window an action of every kind recurs; before the diagram settles, any may overtake all.
         """
         op, stage = key
+        unit = self.diagram.every if op.by_update else 1
         ahead = self.window // self.diagram.every + 2 if op.by_update else self.window
-        settle = -(-self.diagram.repeats[0] // (self.diagram.every if op.by_update else 1))
-        end = max(self.furthest[key], settle) + ahead
+        settle = -(-self.diagram.repeats[0] // unit)
+        end = max(self.furthest[key], settle, self.leading // unit) + ahead
         first, self.made[key] = self.made[key], max(self.made[key], end)
         exists = self.diagram.exists.get(key)
         for index in range(first, end):
@@ -104,6 +108,12 @@ class Replay:
                 self._create(Action(stage, op, index))
             else:
                 self._pass(key, index)
+
+    def _lead(self, key: tuple[Op, int]) -> None:
+        """Dynamic streams let a microbatch overtake any others: what follows from the furthest must be there."""
+        self.leading = self.furthest[key] * (self.diagram.every if key[0].by_update else 1)
+        for other in self.diagram.ops:
+            self._make(other)
 
     def _pass(self, key: tuple[Op, int], index: int) -> None:
         """Counts an action as done: it is finished, or the diagram does not have it."""
@@ -222,6 +232,8 @@ class Replay:
             if self.missing[waiter] == 0:
                 self._ready(waiter)
         self._make(key)
+        if self.is_dynamic and self.furthest[key] * (self.diagram.every if key[0].by_update else 1) > self.leading:
+            self._lead(key)
         self.idle.add(number)
         for waiting in (*lane.waiting_free, *self.pool_free.pop(lane.stream.group, ())):
             self._ready(waiting)
@@ -344,7 +356,9 @@ def order_streams(diagram: Diagram, duration: Duration) -> Plan | Stuck:
         if state in seen and repeated:
             first, then, before = seen[state]
             orders = tuple(tuple(lane.order) for lane in replay.lanes)
-            plan = Plan(orders, before, first, base - first, now - then, replay.times, replay.sequence)
+            dynamic = any(stream.is_dynamic for stream in diagram.streams)
+            chosen = {a: number for number, order in enumerate(orders) for a in order} if dynamic else {}
+            plan = Plan(orders, before, first, base - first, now - then, replay.times, replay.sequence, chosen)
             return _cut_before_instant(plan, diagram.every)
         # One more round after the first recurrence: only then is also what led to the state the same.
         repeated = repeated or state in seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from asyncpipe.ir import Action, Op
@@ -31,6 +31,8 @@ class Plan:
     times: dict[Action, tuple[int, int]]
     sequence: dict[Action, int]
     """Position of each action in the order of starts, over all streams: a topological order of the diagram."""
+    chosen: dict[Action, int] = field(default_factory=dict)
+    """The stream of each recorded action, where groups assign dynamically."""
 
     def time(self, action: Action, every: int) -> tuple[int, int]:
         """(start, end) in ticks of any action, also of one far beyond the recorded part."""
@@ -98,10 +100,9 @@ def with_assignment(diagram: Diagram, plan: Plan) -> Diagram:
     """The diagram with the streams that the plan chose where a group assigns dynamically."""
     if not any(stream.is_dynamic for stream in diagram.streams):
         return diagram
-    chosen = {action: number for number, order in enumerate(plan.orders) for action in order}
 
     def choose(op: Op, stage: int) -> Callable[[int], int]:
-        return lambda index: chosen[plan.recorded(Action(stage, op, index), diagram.every)]
+        return lambda index: plan.chosen[plan.recorded(Action(stage, op, index), diagram.every)]
 
     dynamic = [key for key, number in diagram.assign.items() if diagram.streams[number(0)].is_dynamic]
     return replace(diagram, assign={**diagram.assign, **{key: choose(*key) for key in dynamic}})

@@ -26,10 +26,12 @@ def add_transfers(
     assign: Assign,
     exists: dict[Key, Callable[[int], bool]],
     updates: int,
+    local: range,
 ) -> tuple[Stream, ...]:
     """Adds the transfers with their edges; returns the streams with a copy stream for each direction in use.
 
-    `updates` is the number of updates after which the streams of all actions repeat.
+    `updates` is the number of updates after which the streams of all actions repeat; the stages of `local` take no
+    gradient from the stage above.
     """
     if len({stream.device for stream in streams}) == 1:
         return streams
@@ -39,7 +41,7 @@ def add_transfers(
         first = Op.R if (Op.R, s) in assign else back
         if s < stages - 1:
             builder.add(Op.SEND_F, (Op.F, s), (Op.F, s + 1))
-        if s > 0 and any(f.stage == s for f in edges.families[_back(assign, s - 1), s - 1]):
+        if s > 0 and s - 1 not in local:
             builder.add(Op.SEND_B, (back, s), (_back(assign, s - 1), s - 1))
         builder.add(Op.SEND_A, (Op.F, s), (first, s))
         if builder.add(Op.SEND_U, (Op.U, s), (Op.F, s), waits=False):

@@ -134,7 +134,8 @@ def check_expectations(schedule: Schedule, measured: Staleness, period: Fraction
     if expect.max_staleness is not None and max(measured.max) > expect.max_staleness:
         stage = measured.max.index(max(measured.max))
         message = f"expect.max_staleness states {expect.max_staleness}, but stage {stage} of {expect.stages} reaches"
-        hint = "lower `in_flight` or the number of streams, add a rule such as F[s, m] after U[s, g-2], or allow more"
+        rule = f"F[s, m] after U[s, g-{expect.max_staleness + 1}]"
+        hint = f"lower `in_flight` or the number of streams, add the rule {rule}, or allow more"
         report.error("AP504", f"{message} {max(measured.max)}", expect.places.get("max_staleness"), hint)
 
 

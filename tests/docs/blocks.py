@@ -1,8 +1,9 @@
 """The fenced blocks of a document: the files that it shows, the commands, and what they say.
 
 * `yaml` that begins with `asyncpipe:` is a whole schedule, the file `example.yaml`, or the one that its first line
-  names: `# mine.yaml`. With `yaml refused` it has an error; `yaml fragment` is a part of a file.
-* `csv NAME` and `json NAME` are files.
+  names: `# mine.yaml`. With `yaml refused` it has an error; `yaml fragment` is what a file that
+  extends `async-lu` may have.
+* `csv NAME` and `json NAME` are files; `python` is run.
 * `text` holds lines of what `asyncpipe check` says of the file before it; a document leaves out the others.
 * `console` holds commands after `$ `, each with all that it says. `[...]` on a line of its own stands for lines that
   are left out. With `console about` numbers may differ.

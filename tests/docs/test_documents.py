@@ -11,7 +11,7 @@ from tests.docs.blocks import blocks, is_whole
 from tests.docs.replay import DOCUMENTS, chapters, replayed
 
 CHAPTERS = [(path.stem, number) for path in DOCUMENTS for number in range(len(chapters(path)))]
-LANGUAGES = {"yaml", "text", "console", "csv", "json"}
+LANGUAGES = {"yaml", "text", "console", "csv", "json", "python"}
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
 
 SCHEDULE = """```yaml
