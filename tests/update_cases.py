@@ -18,6 +18,7 @@ CASES = Path(__file__).parent / "cases"
 INVALID = CASES / "invalid"
 GOLDEN = CASES / "golden"
 STAGES = "3"
+WITH_LEVELS = ("async-bu", "async-lu", "ddp", "hogwild", "pd-asgd-devices", "pipedream-2bw", "sgd", "sgd-ready")
 WIDTH = "110"
 
 
@@ -34,16 +35,19 @@ def invalid_text(name: str) -> tuple[int, str]:
 
 
 def golden_cases() -> Iterator[tuple[str, list[str]]]:
-    """(file, arguments of `asyncpipe show`) of each golden text: pictures and both compiled levels."""
+    """(file, arguments of `asyncpipe show`) of each golden text: pictures of all, both compiled levels of some."""
+    small = ["--stages", STAGES]
     for schedule in library():
-        yield f"{schedule}.txt", [schedule, "--width", WIDTH, "--no-color"]
+        sizes = small if schedule in WITH_LEVELS else []
+        yield f"{schedule}.txt", [schedule, "--width", WIDTH, "--no-color", *sizes]
+    for schedule in WITH_LEVELS:
         for level in ("L1", "L2"):
-            yield f"{schedule}-{level}.txt", [schedule, "--level", level]
-            yield f"{schedule}-{level}-10.txt", [schedule, "--level", level, "--microbatches", "10"]
+            yield f"{schedule}-{level}.txt", [schedule, "--level", level, *small]
+            yield f"{schedule}-{level}-10.txt", [schedule, "--level", level, "--microbatches", "10", *small]
 
 
 def golden_text(arguments: list[str]) -> str:
-    outcome = invoke("show", *arguments, "--stages", STAGES)
+    outcome = invoke("show", *arguments)
     if outcome.code != 0:
         raise ValueError(f"show {' '.join(arguments)} failed:\n{outcome.stderr}")
     return outcome.stdout

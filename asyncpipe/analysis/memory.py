@@ -131,6 +131,11 @@ class _Stage:
     def _device(self, launch: int) -> int:
         return self.program.streams[self.graph.stream[launch]].device
 
+    def _device_of_backward(self) -> int:
+        """One group runs the backward of a stage, on one device."""
+        ran = (self.graph.numbers.get((op, self.stage), {}) for op in (Op.B, Op.I))
+        return self._device(next(launch for launches in ran for launch in launches.values()))
+
     def in_flight(self) -> Iterator[Holding]:
         for microbatch, launch in self.forwards.items():
             yield Holding(self.run.moments.start(launch), self._end_of(self._gradient(microbatch)), 0, 1)
@@ -144,9 +149,8 @@ class _Stage:
                 yield from self._kept(microbatch, begin, end, self._device(forward))
                 continue
             yield from self._kept(microbatch, begin, self._end_of(transfer), self._device(forward))
-            gradient = self._gradient(microbatch)
-            device = self._device(forward if gradient is None else gradient)
-            yield from self._kept(microbatch, self.run.moments.start(transfer), end, device)
+            begin, device = self.run.moments.start(transfer), self._device_of_backward()
+            yield from self._kept(microbatch, begin, end, device)
 
     def _kept(self, microbatch: int, begin: Moment, end: Moment, device: int) -> Iterator[Holding]:
         if self.stage not in self.program.recomputed:

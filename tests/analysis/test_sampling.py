@@ -38,7 +38,7 @@ def certain(program: Program, timing: Timing) -> Timing:
     def always(value: Fraction) -> Distribution:
         return Distribution("uniform", (value, value))
 
-    found = {
+    found: dict[Op, tuple[Distribution | None, ...]] = {
         op: tuple(always(program.unit * time) for time in times)
         for op, times in program.costs.items()
         if op in (Op.F, Op.U)
@@ -103,7 +103,7 @@ def test_one_stream_takes_the_sum_of_its_times() -> None:
     spread = found.spreads["period"]
     assert spread.low < spread.median < spread.high
     assert spread.high - spread.low == pytest.approx(2 * 1.28 * np.sqrt(3 * 4 / 128), rel=0.5)
-    assert found.staleness.apply == (0, 0, 0)
+    assert set(found.staleness.apply) == {0}
     assert found.streams[0].utilisation == pytest.approx(1)
 
 

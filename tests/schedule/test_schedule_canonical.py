@@ -95,7 +95,7 @@ def updates() -> st.SearchStrategy[Update]:
 def weights(draw: st.DrawFn) -> Weights:
     forward = draw(st.sampled_from(["latest", "lag", "predict"]))
     backward = draw(st.sampled_from(["latest", "same", "ema", "private"]))
-    lag = draw(st.integers(1, 9999)) if forward == "lag" else 0
+    lag = draw(st.integers(1, 4096)) if forward == "lag" else 0
     return Weights(forward, backward, lag, draw(DECAYS) if backward == "ema" else Fraction(0))
 
 
