@@ -53,6 +53,7 @@ def test_every_code_that_check_knows_has_a_case() -> None:
     sources = [path for part in CHECKED for path in (ROOT / "asyncpipe" / part).rglob("*.py")]
     sources += [ROOT / "asyncpipe" / part for part in CHECKED if part.endswith(".py")]
     known = {code for source in sources for code in re.findall(r'"(AP\d{3})"', source.read_text("utf-8"))}
+    known -= {code for code in known if code.startswith("AP3")}  # of programs as text, which `check` makes itself
     shown = {
         code for path in INVALID.glob("*.txt") for code in re.findall(r"error\[(AP\d{3})\]", path.read_text("utf-8"))
     }
