@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from asyncpipe.analysis.happens_before import HappensBefore
+from asyncpipe.analysis.measured_staleness import lag_of
 from asyncpipe.ir import Action, Op, Program
 from asyncpipe.passes.names import stages_text
 from asyncpipe.schedule import Weights
@@ -50,8 +52,9 @@ def _races(order: HappensBefore, op: Op, stage: int) -> bool:
 def guaranteed_staleness(program: Program, order: HappensBefore | None = None) -> tuple[int | None, ...]:
     """Per stage the most updates that can come between a forward's read and its own update, whatever the timing.
 
-    Those are the updates that events and streams order neither before the forward nor after its update. None: later
-    updates may overtake without bound, as where racy workers do not wait for each other.
+    Those are the updates that events and streams order neither before the forward nor after its update; `lag(n)` reads
+    n versions back in any case. None: later updates may overtake without bound, as where racy workers do not wait for
+    each other.
     """
     order = order or HappensBefore(program)
     period = range(program.start + 2 * program.step, program.start + 3 * program.step)
@@ -61,12 +64,22 @@ def guaranteed_staleness(program: Program, order: HappensBefore | None = None) -
 def _most_between(order: HappensBefore, program: Program, stage: int, period: range) -> int | None:
     """The largest number over the period, of the microbatches that update the stage."""
     known = set(order.launches(Op.U, stage))
-    most = 0
+    lag, most = lag_of(program.forward_weights), 0
     for microbatch in period:
         own = Action(stage, Op.U, microbatch // program.every)
         if own in known:
-            free = [u for u in order.between(Op.U, stage, Action(stage, Op.F, microbatch), own) if u != own]
+            free = [u for u in _unordered(order, Action(stage, Op.F, microbatch), own) if u != own]
             if any(update.index > own.index for update in free):
                 return None
-            most = max(most, len(free))
+            most = max(most, len(free) if lag is None else lag)
     return most
+
+
+def _unordered(order: HappensBefore, forward: Action, own: Action) -> Iterable[Action]:
+    """Updates that the forward may not see yet, because they, or their transfer to its device, may come later."""
+    sent = set(order.launches(Op.SEND_U, forward.stage))
+    if not sent:
+        return order.between(Op.U, forward.stage, forward, own)
+    updates = [update for update in order.launches(Op.U, forward.stage) if not order.before(own, update)]
+    arrivals = [(update, update._replace(op=Op.SEND_U)) for update in updates]
+    return [u for u, arrival in arrivals if not order.before(arrival if arrival in sent else u, forward)]

@@ -10,6 +10,7 @@ import click
 
 from asyncpipe.analysis.distribution import Distribution
 from asyncpipe.cli.options import json_option, override_option
+from asyncpipe.cli.pictures import check_targets, picture_options
 from asyncpipe.cli.simulate_json import document
 from asyncpipe.cli.simulate_text import report
 from asyncpipe.cli.simulation import SAMPLES, Asked, analyse, prepare
@@ -35,6 +36,7 @@ __all__ = ["command"]
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of random times.")
 @click.option("--sweep", "swept", metavar="STREAM=T,T,...", help="The throughput over delays of a stream.")
 @click.option("--against", metavar="SCHEDULE", help="With --sweep: relative to this schedule under the same delays.")
+@picture_options
 @override_option
 @json_option
 def command(
@@ -50,6 +52,9 @@ def command(
     seed: int,
     swept: str | None,
     against: str | None,
+    svg: str | None,
+    html: str | None,
+    trace: str | None,
     overrides: Sequence[str],
     as_json: bool,
 ) -> None:
@@ -57,7 +62,11 @@ def command(
 
     Times are numbers, or uniform(a,b), normal(mean,std), lognormal(median,sigma), exponential(mean). STREAM is a group,
     a stream such as backward[0], device[1], replica[2], replica[2].backward, * for all, or alternatives a|b.
+    With --svg, --html or --trace the run is drawn into files; `-` is stdout, instead of the report.
     """
+    files = {"--svg": svg, "--html": html, "--trace": trace}
+    targets = {option: file for option, file in files.items() if file is not None}
+    check_targets(targets, as_json)
     if against is not None and swept is None:
         raise UsageError("--against needs --sweep", "as in --against ddp --sweep 'worker[0]|replica[0]=0,1,2,4'")
     asked = Asked(
@@ -80,4 +89,9 @@ def command(
     if selector is not None:
         other = None if against is None else prepare(against, replace(asked, overrides=()))
         results = with_sweep(results, selector, values, other)
-    click.echo(json.dumps(document(results)) if as_json else report(results), nl=as_json)
+    if targets:
+        from asyncpipe.cli.simulate_picture import draw_simulation
+
+        draw_simulation(results, targets)
+    if "-" not in targets.values():
+        click.echo(json.dumps(document(results)) if as_json else report(results), nl=as_json)

@@ -71,10 +71,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _number(text: str) -> Fraction:
-    """A decimal number, exactly; where its exponent is out of all bounds, the nearest float."""
+def _number(text: str) -> Fraction | float:
+    """A decimal number, exactly; a float where its exponent is out of all bounds, which no cost is."""
     _, _, exponent = text.lower().partition("e")
-    return Fraction(text) if abs(int(exponent or 0)) <= 30 else Fraction(min(float(text), 2.0 * _MOST))
+    if int(exponent or 0) < -30:
+        return Fraction(0)
+    return Fraction(text) if int(exponent or 0) <= 30 else float(text)
 
 
 class _Profile:

@@ -27,10 +27,13 @@ def most_between(order: HappensBefore, program: Program, stage: int) -> int | No
         own = Action(stage, Op.U, m // program.every)
         if own in updates:
             forward = Action(stage, Op.F, m)
-            free = [u for u in updates if u != own and not order.before(u, forward) and not order.before(own, u)]
+            shown = {u: s for u in updates if (s := u._replace(op=Op.SEND_U)) in order.actions}
+            unseen = [u for u in updates if u != own and not order.before(shown.get(u, u), forward)]
+            free = [u for u in unseen if not order.before(own, u)]
             if any(u.index > own.index for u in free):
                 return None
-            counts.append(len(free))
+            lag = program.forward_weights.startswith("lag")
+            counts.append(int(program.forward_weights[4:-1]) if lag else len(free))
     return max(counts)
 
 

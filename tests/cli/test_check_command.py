@@ -39,12 +39,17 @@ def test_valid_schedules_follow_the_contract() -> None:
     assert document["not_checked"] == ["the model (no job given)", "memory", "capture on a GPU"]
     assert [Path(i["file"]).stem for i in document["instances"]] == list(library())
     for instance in document["instances"]:
-        assert list(instance) == ["file", "stages", "period", "speedup", "staleness", "in_flight"]
+        numbers = ["file", "stages", "period", "speedup", "staleness"]
+        assert list(instance) == [*numbers, "in_flight", "slots", "weight_versions", "bounds", "bound_by", "memory"]
         assert list(instance["staleness"]) == ["apply", "max", "forward_backward", "bound"]
-        lists = [*instance["staleness"].values(), instance["in_flight"]]
+        counts = [instance["in_flight"], instance["slots"], instance["weight_versions"]]
+        lists = [*instance["staleness"].values(), *counts]
         assert {len(values) for values in lists} == {instance["stages"]}
         assert all(isinstance(value, float) for value in instance["staleness"]["apply"])
-        assert all(type(value) is int for value in [*instance["staleness"]["max"], *instance["in_flight"]])
+        assert all(type(value) is int for values in [instance["staleness"]["max"], *counts] for value in values)
+        assert list(instance["bounds"]) == ["resource", "recurrence"]
+        assert max(instance["bounds"].values()) <= instance["period"] * (1 + 1e-12)
+        assert [list(row) for row in instance["memory"]["devices"]][:1] == [["device", "activations", "parameters"]]
 
 
 def test_intended_races_say_which_op_and_why() -> None:
@@ -121,11 +126,14 @@ def test_several_files_are_told_one_after_another(folder: Path) -> None:
     assert outcome.stdout == (
         "ahead.yaml: invalid, 1 error\n"
         "main.yaml: ok\n"
-        "  instance   2 stages, costs F=1 B=2 U=0\n"
-        "  streams    main\n"
-        "  period     6 per microbatch, 1.00x one stream\n"
-        "  staleness  0 0 as planned, never more than 0 0\n"
-        "  slots      1 1\n"
+        "  instance    2 stages, costs F=1 B=2 U=0\n"
+        "  streams     main\n"
+        "  period      6 per microbatch, 1.00x one stream\n"
+        "  bound by    main is always busy\n"
+        "  staleness   0 0 as planned, never more than 0 0\n"
+        "  in flight   1 1, in slots 1 1\n"
+        "  versions    1 1\n"
+        "  memory      device 0 activations of 2 stages, parameters of 2 stages\n"
         "  not checked the model (no job given); memory; capture on a GPU\n"
     )
     assert outcome.stderr.startswith("ahead.yaml:2:1: error[AP501]: ")
@@ -187,7 +195,7 @@ def test_wrong_costs_are_a_usage_error(costs: str, part: str) -> None:
         2,
         "",
         f"error: --costs {costs!r}: expected an op and a number of at least 0, found {part!r}\n"
-        "  help: as in --costs F=1,B=2,U=0; the ops are F, B, I, W, U\n",
+        "  help: as in --costs F=1,B=2,U=0; the ops are F, B, I, W, U, R, SEND, SYNC\n",
     )
 
 
@@ -247,3 +255,52 @@ def test_code_of_the_author_is_named_and_not_run(folder: Path) -> None:
 
 def test_microbatches_may_be_as_many_as_one_likes() -> None:
     assert invoke("check", "async-lu", "--microbatches", "1000000000").code == 0
+
+
+def test_distributions_are_for_the_simulator() -> None:
+    outcome = invoke("check", "sgd", "--costs", "F=1,B=normal(2,0.1)")
+    assert outcome == Outcome(
+        2,
+        "",
+        "error: --costs 'F=1,B=normal(2,0.1)': expected a number for B, found normal(2,1/10)\n"
+        "  help: only `asyncpipe simulate` draws from distributions\n",
+    )
+
+
+def test_costs_may_be_a_measured_profile(folder: Path) -> None:
+    profile = {"schema": "asyncpipe.profile/1", "costs": {"F": [0.001, 0.002], "B": 0.004}}
+    (folder / "measured.json").write_text(json.dumps(profile))
+    _, document = check_json("main.yaml", "--stages", "2", "--costs", "measured.json")
+    assert document["instances"][0]["period"] == pytest.approx(0.011)
+    outcome = invoke("check", "main.yaml", "--stages", "2", "--costs", "measured.json")
+    assert "  instance    2 stages, costs F=0.001,0.002 B=0.004 U=0\n" in outcome.stdout
+    (folder / "measured.json").write_text(json.dumps({**profile, "costs": {"F": -1}}))
+    outcome = invoke("check", "main.yaml", "--costs", "measured.json")
+    assert (outcome.code, outcome.stdout) == (3, "")
+    assert outcome.stderr.startswith("measured.json:1:50: error[AP105]: costs.F: expected a number of seconds")
+
+
+def test_keys_of_the_job_are_told_to_be_its_own() -> None:
+    outcome = invoke("check", "sgd", "-o", "optimizer.lr=0.1", "-o", "in_flight=2")
+    assert outcome == Outcome(
+        2,
+        "",
+        "error: -o 'optimizer.lr=0.1': a schedule has no key 'optimizer', its job has\n"
+        "  help: as in -o job.optimizer.lr=0.1\n",
+    )
+
+
+def test_what_binds_and_what_is_held_is_told() -> None:
+    lines = invoke("check", "async-lu", "--job", "digits", "--stages", "5").stdout.splitlines()[1:]
+    told = {line[2:13].strip(): line[14:] for line in lines}
+    assert told["bound by"] == "forward, backward[0], backward[1] are always busy; a cycle through in_flight: 3"
+    assert told["in flight"] == "3 3 2 2 1, in slots 3 3 3 3 3"
+    assert told["memory"].startswith("device 0 ")
+    assert "kB: activations" in told["memory"]
+
+
+def test_hundreds_of_stages_are_told_in_runs() -> None:
+    outcome = invoke("check", "async-lu", "--stages", "300")
+    assert "100 x 2, 100 x 1, 100 x 0 as planned, never more than 1 x 4, 299 x 2" in outcome.stdout
+    assert "race        F reads parameters of stages 0 to 299 while" in outcome.stdout
+    assert max(map(len, outcome.stdout.splitlines())) < 140

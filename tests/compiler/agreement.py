@@ -10,6 +10,7 @@ from asyncpipe.ir import Action, Op, replay
 from tests.compiler import oracle
 from tests.compiler.oracle import Oracle
 from tests.compiler.oracle_clock import Clock
+from tests.compiler.properties import steady_range
 
 __all__ = ["action_of", "assert_agrees_with_oracle", "assert_same_edges", "first_touch"]
 
@@ -59,7 +60,7 @@ def assert_same_staleness(compiled: Compiled, clock: Clock, until: Fraction) -> 
     late = [m for (s, op, g), (_, end) in clock.times.items() if op == "U" and end >= until for m in (g * every,)]
     end = min(late, default=clock.oracle.n)
     first = compiled.plan.start + ((end - compiled.plan.start) // step - 1) * step
-    if first < max(compiled.plan.start + step, clock.oracle.lag() * every):
+    if first < steady_range(compiled)[1].start:
         return
     for s in range(compiled.stages):
         steady = [m for m in range(first, first + step) if (s, "U", m // every) in actions]
