@@ -77,6 +77,15 @@ class Compiled:
         return Fraction(work, self.plan.period)
 
     @cached_property
+    def weight_versions(self) -> tuple[int, ...]:
+        """Per stage, how many versions of its parameters exist at once at most, in the steady state."""
+        from asyncpipe.analysis.memory import memory
+        from asyncpipe.analysis.steady import run_steady
+        from asyncpipe.analysis.timing import Timing
+
+        return memory(run_steady(self.program(), Timing())).versions
+
+    @cached_property
     def _settled(self) -> Settled:
         return settle_waits(self.diagram, self.unrolled)
 
@@ -189,7 +198,8 @@ def check_expect(schedule: Schedule, report: Report) -> Compiled | None:
         return None
     compiled = compile_instance(schedule, schedule.expect.stages, schedule.expect.costs, report)
     if compiled is not None:
-        check_expectations(schedule, compiled.staleness, compiled.period, report)
+        versions = () if schedule.expect.versions is None else compiled.weight_versions
+        check_expectations(schedule, compiled.staleness, compiled.period, versions, report)
     return compiled
 
 

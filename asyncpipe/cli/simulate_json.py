@@ -66,11 +66,14 @@ def _stream(results: Results, use: StreamUse, time: StreamTime) -> dict[str, Any
 
 
 def _bound_by(results: Results) -> dict[str, Any]:
-    compiled, found = results.instance.compiled, results.bounds
+    """What binds, in words (null where delays, stragglers or random times hold the streams back), and the cycle."""
+    instance, found = results.instance, results.bounds
+    calm = not (instance.timing.is_disturbed or instance.timing.is_random)
+    period = Fraction(results.simulation.period) / instance.endless.unit
     return {
-        "text": binding_text(found, compiled.period / compiled.ticks.unit),
+        "text": binding_text(found, period) if calm else None,
         "streams": list(found.streams),
-        "cycle": _loop(found.cycle, results.instance.endless.unit),
+        "cycle": _loop(found.cycle, instance.endless.unit),
     }
 
 

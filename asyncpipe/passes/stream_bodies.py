@@ -79,7 +79,20 @@ def table_rows(
     schedule: Schedule, group: StreamGroup, stages: int, devices: int, report: Report
 ) -> tuple[tuple[Action, ...], ...]:
     """The rows of a group's table for this instance, one for each device; none after an error."""
-    where, every = group.where("table"), schedule.update.every
+    found = _rows_of(group, stages, devices, schedule.update.every, report)
+    halves = {Op.I, Op.W} & {action.op for row in found for action in row}
+    if found and bool(halves) is not bool({Op.I, Op.W} & set(group.runs)):
+        has, runs = ("I and W", "B") if halves else ("B", "I and W")
+        message = f"the backwards of the table are {has}, but group {group.name} runs {runs}"
+        report.error("AP117", message, group.where("runs"), f"let `runs` name {has} instead of {runs}")
+        return ()
+    return found
+
+
+def _rows_of(
+    group: StreamGroup, stages: int, devices: int, every: int, report: Report
+) -> tuple[tuple[Action, ...], ...]:
+    where = group.where("table")
     if not isinstance(group.table, str):
         found = _sizes(group.table)
         for (what, value), expected in zip(found.items(), (devices, stages, every), strict=True):
@@ -151,7 +164,5 @@ def _check_window(
             comma = ", " if words.startswith("which") else " "
             message = f"row {device} of the table of group {group.name} runs {action}{comma}{words}"
             hint = "a table runs each op of `runs` once for each microbatch, and each update once"
-            if line[0] in (Op.I, Op.W) and Op.B in group.runs:
-                hint = "its backwards are in halves: let `runs` name I and W instead of B"
             report.error("AP117", message, group.where("table"), hint)
             return

@@ -117,6 +117,9 @@ class _Table:
             report.error("AP130", f"expected a row of actions such as 0F0 1B3, found {found(node)}", node.where)
             yield None, None
             return
+        if not node.text.strip():
+            report.error("AP138", "a row of the table has no actions", node.where, "as in 0F0 0B0")
+            yield None, None
         for word in re.finditer(r"\S+", node.text):
             where = node.at(word.start(), len(word[0]))
             try:

@@ -122,8 +122,10 @@ def _dependents(diagram: Diagram, plan: Plan) -> dict[Action, set[Action]]:
     return dependents
 
 
-def check_expectations(schedule: Schedule, measured: Staleness, period: Fraction, report: Report) -> None:
-    """AP504 where the instance of `expect` is not what the author states."""
+def check_expectations(
+    schedule: Schedule, measured: Staleness, period: Fraction, versions: tuple[int, ...], report: Report
+) -> None:
+    """AP504 where the instance of `expect` is not what the author states; `versions` may be empty if nothing is."""
     expect = schedule.expect
     if expect is None:
         return
@@ -131,6 +133,9 @@ def check_expectations(schedule: Schedule, measured: Staleness, period: Fraction
         _differs("staleness", expect.staleness, measured.apply, schedule, report)
     if expect.period is not None and expect.period != period:
         _differs("period", (expect.period,), (period,), schedule, report)
+    if expect.versions is not None and expect.versions != versions:
+        stated, found = (tuple(map(Fraction, values)) for values in (expect.versions, versions))
+        _differs("versions", stated, found, schedule, report)
     if expect.max_staleness is not None and max(measured.max) > expect.max_staleness:
         stage = measured.max.index(max(measured.max))
         message = f"expect.max_staleness states {expect.max_staleness}, but stage {stage} of {expect.stages} reaches"
@@ -145,6 +150,6 @@ def _differs(
     expect = schedule.expect
     assert expect is not None
     texts = [", ".join(map(str, values)) for values in (stated, found)]
-    brackets = [f"[{text}]" if key == "staleness" else text for text in texts]
+    brackets = [text if key == "period" else f"[{text}]" for text in texts]
     message = f"expect.{key} states {brackets[0]}, but {expect.stages} stages give {brackets[1]}"
     report.error("AP504", message, expect.places.get(key), "correct the schedule, or change or remove what it expects")
