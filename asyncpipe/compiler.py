@@ -71,10 +71,10 @@ class Compiled:
 
     @cached_property
     def speedup(self) -> Fraction:
-        """Against the same actions one after another on one device, where nothing is sent or synchronised."""
+        """Against the same actions one after another on one device, where nothing is sent; replicas count together."""
         steady = (a for order, cut in zip(self.plan.orders, self.plan.cuts, strict=True) for a in order[cut:])
         work = sum(self.ticks.of(a.op, a.stage) for a in steady if a.op in AUTHORED)
-        return Fraction(work, self.plan.period)
+        return Fraction(work * self.schedule.replicas.count, self.plan.period)
 
     @cached_property
     def weight_versions(self) -> tuple[int, ...]:
