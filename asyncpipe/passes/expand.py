@@ -144,6 +144,8 @@ class _DataEdges:
             lag = schedule.weights.lag
             origin = Origin(f"weights.forward: lag({lag})", schedule.where("weights"))
             add((Op.F, s), (Op.U, s), lambda m, n: m // self.every - 1 - lag, origin)
+            # Before that, version 0 is read, which is newer than the one that the steady state would read.
+            self.edges.settle = max(self.edges.settle, (lag + 1) * self.every)
 
     def _backward(self, s: int) -> None:
         add, data, same, back = self.edges.add, Origin("data flow"), _offset(0), self._back(s)
