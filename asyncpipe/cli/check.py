@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
+from asyncpipe.analysis.memory import StageSizes
 from asyncpipe.cli.diagnostics import as_json as diagnostic_json
 from asyncpipe.cli.diagnostics import in_order, render
-from asyncpipe.cli.facts import Facts, facts_json, facts_text, find_facts
+from asyncpipe.cli.facts import Facts, facts_json, facts_text, find_facts, program_text
 from asyncpipe.cli.instance import instance_stages
-from asyncpipe.cli.job_sizes import stage_sizes
-from asyncpipe.cli.options import counted, instance_options, json_option, override_option
+from asyncpipe.cli.options import counted, instance_options, json_option, override_option, size_of
 from asyncpipe.compiler import check_expect, compile_instance
-from asyncpipe.errors import Report, ScheduleError
-from asyncpipe.schedule import Costs, read_schedule
-from asyncpipe.schedule.job import read_job
+from asyncpipe.errors import Report, ScheduleError, UsageError
+from asyncpipe.ir import Program
+from asyncpipe.schedule import Costs, Schedule, read_schedule
+from asyncpipe.schedule.job import JobSpec, read_job
+from asyncpipe.schedule.source import read_file
+from asyncpipe.verify.limits import check_memory, check_staleness
+from asyncpipe.verify.trainable import untrainable
 
 __all__ = ["command"]
+
+
+PROGRAM_SUFFIX = ".l2"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the options say."""
+
+    stages: int | None
+    microbatches: int | None
+    costs: Costs | None
+    job: str | None
+    overrides: Sequence[str]
+    memory: int | None
+    max_staleness: int | None
 
 
 @dataclass
@@ -30,65 +51,94 @@ class _Finding:
     file: str
     report: Report
     facts: Facts | None = None
+    program: Program | None = None
     not_checked: list[str] = field(default_factory=list)
+    not_trained: list[str] = field(default_factory=list)
 
 
 @click.command("check")
 @click.argument("files", metavar="SCHEDULE...", nargs=-1, required=True)
 @instance_options
 @click.option("--job", metavar="NAME|FILE", help="Check the schedule for this job: its layers and its keys.")
+@click.option("--memory", metavar="SIZE", help="An error if a device needs more, as in 80GB; needs --job.")
+@click.option("--max-staleness", type=click.IntRange(0), help="An error if a stage is staler as planned.")
 @override_option
 @json_option
-def command(
-    files: Sequence[str],
-    stages: int | None,
-    microbatches: int | None,
-    costs: Costs | None,
-    job: str | None,
-    overrides: Sequence[str],
-    as_json: bool,
-) -> int:
+def command(files: Sequence[str], memory: str | None, as_json: bool, **options: Any) -> int:
     """Compile and verify schedules (files or library names); exit code 3 if one is invalid.
 
-    Every error is told at once, with its line. What could not be checked here is listed.
+    Every error is told at once, with its line. What could not be checked here is listed. A file NAME.l2 is a stream
+    program, as `show --level L2` prints it: its launches, records and waits are verified.
     """
-    findings = [_check(file, stages, microbatches, costs, job, overrides) for file in files]
+    asked = _Asked(memory=None if memory is None else size_of(memory), **options)
+    findings = [_check_program(file) if file.endswith(PROGRAM_SUFFIX) else _check(file, asked) for file in files]
     valid = not any(finding.report.has_errors for finding in findings)
     if as_json:
         click.echo(json.dumps(_document(findings, valid)))
     else:
         for finding in findings:
             _print(finding)
+        _point_to_pages(findings)
     return 0 if valid else 3
 
 
-def _check(
-    file: str,
-    stages: int | None,
-    microbatches: int | None,
-    costs: Costs | None,
-    job: str | None,
-    overrides: Sequence[str],
-) -> _Finding:
+def _point_to_pages(findings: Sequence[_Finding]) -> None:
+    """On a terminal: where to read more."""
+    codes = sorted({d.code for finding in findings for d in finding.report.diagnostics})
+    if codes and sys.stderr.isatty():
+        click.echo(f"`asyncpipe explain {' '.join(codes)}` says more", err=True)
+
+
+def _check_program(file: str) -> _Finding:
+    from asyncpipe.verify.events import read_program
+
+    finding = _Finding(file, Report())
+    text = read_file(file, finding.report)
+    finding.program = None if text is None else read_program(text, file, finding.report)
+    finding.not_checked = ["rules: a program does not name them", "capture on a GPU"]
+    return finding
+
+
+def _check(file: str, asked: _Asked) -> _Finding:
     report = Report()
     finding = _Finding(file, report)
-    schedule = read_schedule(file, report, overrides)
-    source = job or (schedule.job if schedule else None)
-    spec = None if source is None else read_job(source, report, overrides)
+    schedule = read_schedule(file, report, asked.overrides)
+    source = asked.job or (schedule.job if schedule else None)
+    spec = None if source is None else read_job(source, report, asked.overrides)
     if schedule is None:
         return finding
     finding.file = schedule.file
-    check_expect(schedule, report)
-    count, finding.not_checked = instance_stages(schedule, stages, spec, report)
+    finding.not_trained = [d.message.split("`")[1] for d in untrainable(schedule)]
+    expected = check_expect(schedule, report)
+    count, finding.not_checked = instance_stages(schedule, asked.stages, spec, report)
     try:
         if count is not None and not report.has_errors:
-            compiled = compile_instance(schedule, count, schedule.costs.merged(costs or Costs()), report)
+            costs = schedule.costs.merged(asked.costs or Costs())
+            compiled = compile_instance(schedule, count, costs, report, expected)
             if compiled is not None:
-                finding.facts = find_facts(compiled, microbatches, stage_sizes(spec, schedule, stages))
+                finding.facts = find_facts(compiled, asked.microbatches, _sizes(spec, schedule, asked))
+                _check_limits(schedule, finding.facts, asked, report)
     except ScheduleError as error:
         for diagnostic in error.diagnostics:
             report.add(diagnostic)
     return finding
+
+
+def _sizes(spec: JobSpec | None, schedule: Schedule, asked: _Asked) -> Sequence[StageSizes] | None:
+    if spec is None:
+        return None
+    from asyncpipe.cli.job_sizes import stage_sizes
+
+    return stage_sizes(spec, schedule, asked.stages)
+
+
+def _check_limits(schedule: Schedule, facts: Facts, asked: _Asked, report: Report) -> None:
+    if asked.memory is not None:
+        if not facts.memory.in_bytes:
+            raise UsageError("--memory: the sizes of the stages are not known", "add --job with a built-in model")
+        check_memory(schedule, facts.memory.devices, asked.memory, report)
+    if asked.max_staleness is not None:
+        check_staleness(schedule, facts.compiled.staleness.max, asked.max_staleness, report)
 
 
 def _document(findings: list[_Finding], valid: bool) -> dict[str, Any]:
@@ -103,17 +153,26 @@ def _document(findings: list[_Finding], valid: bool) -> dict[str, Any]:
             for r in (f.facts.races if f.facts else ())
         ],
         "not_checked": list(dict.fromkeys(text for f in findings for text in f.not_checked)),
-        "instances": [{"file": f.file, **facts_json(f.facts)} for f in findings if f.facts is not None],
+        "instances": [
+            {"file": f.file, **facts_json(f.facts), "not_trained": f.not_trained}
+            for f in findings
+            if f.facts is not None
+        ],
     }
 
 
 def _print(finding: _Finding) -> None:
     click.echo(render(finding.report.diagnostics), err=True, nl=False)
-    if finding.report.has_errors or finding.facts is None:
+    if finding.report.has_errors or (finding.facts is None and finding.program is None):
         click.echo(f"{finding.file}: invalid, {_count(finding.report)}")
         return
     click.echo(f"{finding.file}: ok")
-    for name, text in (*facts_text(finding.facts), ("not checked", "; ".join(finding.not_checked))):
+    lines = [] if finding.facts is None else list(facts_text(finding.facts))
+    if finding.program is not None:
+        lines += program_text(finding.program)
+    if finding.not_trained:
+        lines.append(("not trained", f"`run` cannot do this yet: {', '.join(finding.not_trained)}"))
+    for name, text in (*lines, ("not checked", "; ".join(finding.not_checked))):
         click.echo(f"  {name:<11} {text}")
 
 

@@ -17,6 +17,7 @@ from asyncpipe.analysis.work import work
 from asyncpipe.cli.options import compact, costs_text, counted, number, several
 from asyncpipe.cli.statements import binding_text, bounds_json, memory_json, memory_texts, staleness_json
 from asyncpipe.compiler import Compiled
+from asyncpipe.ir import Program
 from asyncpipe.schedule import Costs
 
 __all__ = ["Facts", "facts_json", "facts_text", "find_facts"]
@@ -64,6 +65,15 @@ def facts_text(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "memory", "; ".join(f"{name} {text}" for name, text in memory_texts(facts.memory))
     for race in facts.races:
         yield "race", f"{race}, as intended"
+
+
+def program_text(program: Program) -> Iterator[tuple[str, str]]:
+    """(name, text) of what a stream program is."""
+    length = "endless" if program.microbatches is None else counted(program.microbatches, "microbatch", "microbatches")
+    yield "program", f"{program.schedule}, {counted(program.stages, 'stage')}, {length}"
+    yield "streams", several([stream.name for stream in program.streams])
+    parts = {"warmup": program.warmup, "body": program.body, "cooldown": program.cooldown}
+    yield "size", ", ".join(f"{counted(len(part), 'instruction')} in {name}" for name, part in parts.items())
 
 
 def _costs(compiled: Compiled) -> str:

@@ -68,7 +68,7 @@ def instance_stages(
 
 
 def _unchecked(job: JobSpec | None, layers: Sequence[LayerCost] | None) -> list[str]:
-    rest = ["memory", "capture on a GPU"]
+    rest = ["memory in bytes", "capture on a GPU"] if layers is None else ["capture on a GPU"]
     if job is None:
         return ["the model (no job given)", *rest]
     code = [part.use for part in (job.model, job.data, job.loss, job.optimizer) if _is_code(part)]

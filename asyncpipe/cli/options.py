@@ -12,6 +12,7 @@ import click
 from asyncpipe.errors import UsageError
 from asyncpipe.ir import Op
 from asyncpipe.schedule import Costs
+from asyncpipe.schedule.kinds import fraction
 
 __all__ = [
     "compact",
@@ -23,6 +24,7 @@ __all__ = [
     "override_option",
     "parse_costs",
     "several",
+    "size_of",
 ]
 
 _MOST_VALUES = 16
@@ -110,3 +112,16 @@ def instance_options(command: Command) -> Command:
     command = click.option("--costs", callback=_costs, metavar="F=1,B=2|FILE.json", help="Time of each op.")(command)
     command = click.option("--microbatches", type=click.IntRange(1, 10**9), help="How many microbatches.")(command)
     return click.option("--stages", type=click.IntRange(1, 4096), help="How many stages.")(command)
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def size_of(text: str) -> int:
+    """Bytes of `80GB`, `1.5 GiB` or `4096`; UsageError for anything else."""
+    number_part = text.strip().rstrip("KMGTiBkmgtb ")
+    unit = text.strip()[len(number_part) :].strip().upper()
+    value = fraction(number_part)
+    if value is None or value < 0 or unit not in _UNITS:
+        raise UsageError(f"expected a size such as 80GB, 512MiB or 4096, found {text!r}")
+    return int(value * _UNITS[unit])
