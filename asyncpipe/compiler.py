@@ -17,7 +17,7 @@ from asyncpipe.passes.expand import expand
 from asyncpipe.passes.issue import issue
 from asyncpipe.passes.lower_to_streams import Lowered, Settled, lower_to_streams, settle_waits
 from asyncpipe.passes.meaning import meaning
-from asyncpipe.passes.names import span_of
+from asyncpipe.passes.names import instance_names, span_of
 from asyncpipe.passes.order import Stuck, order_streams
 from asyncpipe.passes.place_streams import with_ratio
 from asyncpipe.passes.plan import Plan, with_assignment
@@ -207,8 +207,8 @@ def _ticks(schedule: Schedule, costs: Costs, stages: int) -> Ticks:
     """Integer costs; a recompute that no stream runs is part of the backward."""
     exact = {op: tuple(costs.of(op, s) for s in range(stages)) for op in Op}
     if schedule.recompute.mode == "full" and Op.R not in schedule.ops:
-        env = {"S": stages, "last": stages - 1, "D": 1}
-        span = span_of(schedule.recompute.stages, env, "recompute", None, Report())
+        names = instance_names(schedule, stages)
+        span = span_of(schedule.recompute.stages, names, "recompute", None, Report())
         for op in (Op.B, Op.I):
             exact[op] = tuple(t + exact[Op.R][s] if s in span else t for s, t in enumerate(exact[op]))
     scale = lcm(*(time.denominator for times in exact.values() for time in times))

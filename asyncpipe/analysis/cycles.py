@@ -154,6 +154,7 @@ class _Howard:
         self.avoided = avoided
         self.policy = {node: max(of, key=lambda arc: (arc.weight, -arc.distance)) for node, of in arcs.items()}
         self.values = dict.fromkeys(arcs, 0)
+        self.order = sorted(arcs)
         self.ratio: Fraction | None = None
 
     def solve(self) -> Cycle:
@@ -241,15 +242,19 @@ class _Howard:
                     queue.append(node)
 
     def _improve(self) -> bool:
-        """Whether some node has an arc along which it is later than by its policy; takes the best ones."""
+        """Whether some node has an arc along which it is later than by its policy; takes the best ones.
+
+        Values rise at once, so that a long chain takes one sweep; sweeps go to and fro.
+        """
         assert self.ratio is not None
         numerator, denominator = self.ratio.numerator, self.ratio.denominator
-        better: dict[int, Arc] = {}
-        for node, arcs in self.arcs.items():
-            latest = self.values[node]
-            for arc in arcs:
-                value = self.values[arc.source] + arc.weight * denominator - arc.distance * numerator
+        values, improved = self.values, False
+        for node in self.order:
+            latest = values[node]
+            for arc in self.arcs[node]:
+                value = values[arc.source] + arc.weight * denominator - arc.distance * numerator
                 if value > latest:
-                    latest, better[node] = value, arc
-        self.policy |= better
-        return bool(better)
+                    latest, self.policy[node], improved = value, arc, True
+            values[node] = latest
+        self.order.reverse()
+        return improved

@@ -134,7 +134,7 @@ def _numbers(before: Compiled, after: Compiled) -> tuple[_Row, ...]:
         _Row("speedup", before.speedup, after.speedup, show=speedup_text),
         _Row("staleness", before.staleness.apply, after.staleness.apply, show=_per_stage),
         _Row("in_flight", before.slots, after.slots, label="slots", show=_per_stage),
-        _Row("weight_versions", before.versions, after.versions, label="versions", show=_per_stage),
+        _Row("weight_versions", before.weight_versions, after.weight_versions, label="versions", show=_per_stage),
     )
 
 

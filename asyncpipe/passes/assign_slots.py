@@ -19,13 +19,13 @@ __all__ = ["assign_slots", "with_slot_edges"]
 def assign_slots(diagram: Diagram, plan: Plan) -> tuple[int, ...]:
     """As many slots as `in_flight` allows; without it the fewest with which no forward waits in the planned timing.
 
-    Where the backward does not wait for the stage above, that stage may still read a slot that `in_flight` would reuse.
+    Where the stage above may still read a slot that `in_flight` would reuse, more are taken.
     """
-    limits = [0 if stage in diagram.local else limit for stage, limit in enumerate(diagram.in_flight)]
-    return tuple(
-        limits[stage] or max(diagram.in_flight[stage] or 0, _slots(diagram, plan, stage))
-        for stage in range(diagram.stages)
-    )
+    found = []
+    for stage, limit in enumerate(diagram.in_flight):
+        more = limit is None or len(list(_last(diagram, stage, 0))) > 1
+        found.append(max(limit or 0, _slots(diagram, plan, stage)) if more else limit or 0)
+    return tuple(found)
 
 
 def _slots(diagram: Diagram, plan: Plan, stage: int) -> int:
@@ -42,10 +42,18 @@ def _recorded(plan: Plan) -> range:
 
 
 def _last(diagram: Diagram, stage: int, microbatch: int) -> Iterator[Action]:
-    """What ends the use of a slot: the backward, and where that does not wait for it, the forward above."""
+    """What ends the use of a slot: the backward, and where that does not wait for it, what the stage above does.
+
+    The output of a stage is the saved input of the stage above, until that has its weight gradients.
+    """
     yield diagram.resolved(Action(stage, diagram.gradient_op(stage), microbatch))
+    if stage + 1 == diagram.stages:
+        return
+    above = diagram.gradient_op(stage + 1)
     if stage in diagram.local:
         yield Action(stage + 1, Op.F, microbatch)
+    if stage in diagram.local or above is Op.W:
+        yield diagram.resolved(Action(stage + 1, above, microbatch))
 
 
 def with_slot_edges(diagram: Diagram, slots: tuple[int, ...]) -> Diagram:
@@ -53,8 +61,8 @@ def with_slot_edges(diagram: Diagram, slots: tuple[int, ...]) -> Diagram:
     families = dict(diagram.families)
     for stage, count in enumerate(slots):
         origin = Origin(f"slot m % {count} is reused")
-        for last in _last(diagram, stage, 0):
-            source = (diagram.gradient_op(stage), stage) if last.op is not Op.F else (Op.F, stage + 1)
+        sources = [(diagram.gradient_op(stage), stage), *((a.op, a.stage) for a in list(_last(diagram, stage, 0))[1:])]
+        for source in sources:
             families[Op.F, stage] = (*families[Op.F, stage], EdgeFamily(*source, _back(count), origin))
     return replace(diagram, families=families)
 

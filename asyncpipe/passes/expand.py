@@ -140,6 +140,8 @@ class _DataEdges:
         if limit is not None:
             origin = Origin(f"in_flight: {limit}", schedule.where("in_flight"))
             add((Op.F, s), (self._gradient(s), s), _offset(-limit), origin)
+            if s in self.local and s < self.stages - 1:
+                add((Op.F, s), (Op.F, s + 1), _offset(-limit), origin)
         if schedule.weights.forward == "lag":
             lag = schedule.weights.lag
             origin = Origin(f"weights.forward: lag({lag})", schedule.where("weights"))

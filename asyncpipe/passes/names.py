@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from asyncpipe.errors import Position, Report
-from asyncpipe.schedule.expression import Expression
+from asyncpipe.schedule import Schedule
+from asyncpipe.schedule.expression import Expression, Number
 
-__all__ = ["evaluate", "span_of", "stages_text"]
+__all__ = ["evaluate", "instance_names", "span_of", "stages_text"]
 
 
 def evaluate(
@@ -30,6 +31,13 @@ def stages_text(stages: Iterable[int]) -> str:
     return f"stages {found[0]} to {found[-1]}" if whole else f"stages {', '.join(map(str, found))}"
 
 
+def instance_names(schedule: Schedule, stages: int) -> dict[str, int]:
+    """S, D and last of an instance; D is 1 where `devices` divides by zero, which is told elsewhere."""
+    names = {"S": stages, "last": stages - 1}
+    devices = evaluate(schedule.devices, names, "devices", None, Report())
+    return {**names, "D": 1 if devices is None else devices}
+
+
 def span_of(
     span: tuple[Expression, Expression], env: dict[str, int], what: str, where: Position | None, report: Report
 ) -> range:
@@ -38,6 +46,9 @@ def span_of(
     if None in bounds:
         return range(env["S"])
     low, high = (bound for bound in bounds if bound is not None)
+    if low > high and all(isinstance(bound, Number) for bound in span):
+        report.error("AP114", f"{what} covers the stages {low}..{high}, which are none", where, "the first comes first")
+        return range(0)
     if low < 0 or high > env["last"]:
         message = f"{what} covers the stages {low}..{high}; there are {stages_text(range(env['S']))}"
         report.error("AP114", message, where, "use `last` for the last stage")

@@ -80,7 +80,8 @@ class Replay:
         self.is_dynamic = any(stream.is_dynamic for stream in diagram.streams)
         self.leading = 0
         """One past the furthest microbatch that anything finished, where streams assign dynamically."""
-        self.window = diagram.repeats[1] + 2 * diagram.every + 2 + diagram.ahead
+        dynamic = sum(stream.is_dynamic for stream in diagram.streams)
+        self.window = diagram.repeats[1] + 2 * diagram.every + 2 + diagram.ahead + dynamic
         self.allowed = MAX_AHEAD + _asked_for(diagram)
         self.most = _MAX_ACTIONS + 40 * len(diagram.ops) * (diagram.stages + sum(diagram.repeats))
         """A schedule that did not repeat after so many actions will not."""
@@ -324,7 +325,8 @@ class Replay:
             if forward[Op.F, stage] - self.frontier[diagram.gradient_op(stage), stage] > self.allowed:
                 return stage
         for stage in range(diagram.stages):
-            if forward[Op.F, stage] - self.frontier[Op.U, stage] * diagram.every > self.allowed:
+            late = min(self.frontier[Op.U, stage] * diagram.every, self.frontier[Op.F, stage])
+            if max(forward[Op.F, stage], forward[Op.F, 0]) - late > self.allowed:
                 return stage
         return None
 

@@ -10,7 +10,7 @@ from math import ceil
 from asyncpipe.errors import Report
 from asyncpipe.ir import Op
 from asyncpipe.passes.diagram import Stream
-from asyncpipe.passes.names import evaluate, span_of, stages_text
+from asyncpipe.passes.names import evaluate, instance_names, span_of, stages_text
 from asyncpipe.passes.stream_bodies import body_lines, check_bodies, table_rows, window_lines
 from asyncpipe.schedule import Schedule, StreamGroup
 
@@ -27,7 +27,7 @@ def with_ratio(schedule: Schedule, stages: int, cost: Cost) -> tuple[StreamGroup
     if schedule.ratio != "auto":
         return schedule.streams
     every = schedule.update.every
-    env = {"S": stages, "D": 1, "last": stages - 1}
+    env = instance_names(schedule, stages)
     served = [span_of(group.stages, env, "", None, Report()) for group in schedule.streams]
     work = [
         sum(Fraction(cost(op, s)) / (every if op.by_update else 1) for op in group.runs for s in span)
@@ -112,6 +112,8 @@ def _run_twice(op: Op, stages: list[int], first: StreamGroup, second: StreamGrou
     report.error("AP116", message, where, f"remove {op} from one of them, or let them serve different `stages`")
 
 
+_RESERVED = ("sync", "copy")
+"""Groups of the compiler's own."""
 _EXCLUSIVE = (
     ("count", "per"),
     ("order", "body"),
@@ -127,6 +129,9 @@ def _check_keys(group: StreamGroup, report: Report) -> None:
         if first in group.places and second in group.places:
             message = f"group {group.name} has both `{first}` and `{second}`"
             report.error("AP105", message, group.where(first), "keep one of the two")
+    if group.name in _RESERVED:
+        message = f"no group may be called {group.name}: the compiler's own streams have that name"
+        report.error("AP105", message, group.where(), "choose another name")
     if group.table and group.per != "device":
         message = f"group {group.name} has a table, which orders each device"
         report.error("AP105", message, group.where("table"), "write `per: device` beside it")

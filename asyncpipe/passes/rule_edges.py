@@ -56,7 +56,8 @@ class RuleEdges:
         for op, text in missing.items():
             message = f"the rule names {op} ({op.words}){text}, which no stream runs"
             runs = ", ".join(o for o in Op if o in known and not o.is_transfer)
-            self.report.error("AP115", message, rule.where, f"the streams run {runs}")
+            hint = f"the streams run {runs}" if op is not Op.SYNC else "SYNC exists with two `replicas` or more"
+            self.report.error("AP115", message, rule.where, hint)
         return not missing
 
     def _without(self, op: Op, stage: Expression | None) -> str | None:
@@ -66,7 +67,9 @@ class RuleEdges:
         if stage is None or _mentions(stage, "s"):
             return None
         value = evaluate(stage, self.env, "rule", None, Report())
-        return None if value is None or (op, value) in self.families or value >= self.stages else f" of stage {value}"
+        if value is None or (op, value) in self.families or not 0 <= value < self.stages:
+            return None
+        return f" of stage {value}"
 
     def _stages_of(self, stage: Expression | None, env: dict[str, int], rule: Rule, every_stage: range) -> list[int]:
         """The stages that an expression names; a constant out of range is an error, a shifted one just vanishes."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import lcm
 
 from asyncpipe.ir import Op
-from asyncpipe.passes.diagram import Origin, Stream
+from asyncpipe.passes.diagram import Index, Origin, Stream
 from asyncpipe.passes.place_streams import Assign
 from asyncpipe.passes.rule_edges import RuleEdges
 from asyncpipe.schedule import Schedule
@@ -44,8 +44,9 @@ def add_synchronisation(
     if sync.every > 1:
         edges.modulus = lcm(edges.modulus, sync.every * schedule.update.every)
         exists |= {(Op.SYNC, s): _each(sync.every) for s in range(len(place))}
+    ordered = schedule.update.write == "ordered"
     for stage in range(len(place)):
-        _edges(sync, stage, edges, Origin(f"replicas.sync: {sync.kind}", schedule.where("replicas")))
+        _edges(sync, stage, edges, Origin(f"replicas.sync: {sync.kind}", schedule.where("replicas")), ordered)
     return (*streams, *made)
 
 
@@ -57,7 +58,7 @@ def _each(every: int) -> Callable[[int], bool]:
     return lambda g: (g + 1) % every == 0
 
 
-def _edges(sync: Sync, s: int, edges: RuleEdges, origin: Origin) -> None:
+def _edges(sync: Sync, s: int, edges: RuleEdges, origin: Origin, is_chain: bool) -> None:
     add, every, families = edges.add, edges.every, edges.families
     if sync.kind == "allreduce":
         for family in [f for f in families[Op.U, s] if f.source in (Op.B, Op.W)]:
@@ -65,8 +66,16 @@ def _edges(sync: Sync, s: int, edges: RuleEdges, origin: Origin) -> None:
         add((Op.U, s), (Op.SYNC, s), lambda g, n: g, origin)
         return
     stages = range(edges.stages) if sync.granularity == "model" else (s,)
+    # Without a chain of updates a blocking synchronisation waits for each since the last one.
+    back = sync.every if sync.blocking and not is_chain else 1
     for stage in stages:
-        add((Op.SYNC, s), (Op.U, stage), lambda g, n: g, origin)
+        for k in range(back):
+            add((Op.SYNC, s), (Op.U, stage), _earlier(k), origin)
     if sync.blocking:
-        add((Op.F, s), (Op.SYNC, s), lambda m, n: m // every - 1, origin)
-        add((Op.U, s), (Op.SYNC, s), lambda g, n: g - 1, origin)
+        # The last one before: all that comes until the next one waits, so that nothing overtakes it.
+        add((Op.F, s), (Op.SYNC, s), lambda m, n: m // every // sync.every * sync.every - 1, origin)
+        add((Op.U, s), (Op.SYNC, s), lambda g, n: g // sync.every * sync.every - 1, origin)
+
+
+def _earlier(k: int) -> Index:
+    return lambda g, n: g - k

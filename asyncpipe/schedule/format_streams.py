@@ -223,7 +223,7 @@ def _ratio(node: Node, groups: int, report: Report) -> Any:
     if text == "auto":
         return "auto"
     parts = text.split(":")
-    if not all(part.strip().isdigit() and 0 < int(part) <= _MOST_STREAMS for part in parts):
+    if not all(re.fullmatch(r"\s*[0-9]{1,4}\s*", part) and 0 < int(part) <= _MOST_STREAMS for part in parts):
         report.error("AP105", f"expected {_RATIO}, found {found(node)}", node.where)
         return ()
     if len(parts) != groups:

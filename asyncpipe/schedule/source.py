@@ -38,6 +38,7 @@ _CONSTANTS: dict[str, object] = {"": None, "~": None, "null": None, "true": True
 _NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ufffd\U00010000-\U0010ffff]")
 """Control characters, and those that some programs, but not YAML 1.2, take for the end of a line."""
 _SYNTAX_HINTS = (
+    (r"alphabetic or numeric character", "put a rule that holds `*` into quotes"),
     (r"'\\t'", "indent with spaces: YAML allows no tabs there"),
     (r"'[@`%]' that cannot start", "put the text into quotes"),
     (r"block (mapping|end|collection)", "the keys of one mapping begin in the same column"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from asyncpipe.errors import Diagnostic, Report
 from asyncpipe.ir import Op
 from asyncpipe.passes.diagram import Diagram
-from asyncpipe.passes.names import stages_text
+from asyncpipe.passes.names import instance_names, span_of, stages_text
 from asyncpipe.schedule import Schedule, StreamGroup
 
 __all__ = ["check_copies", "check_meaning"]
@@ -25,6 +25,7 @@ def check_meaning(schedule: Schedule, stages: int, report: Report) -> bool:
         *_replicas(schedule),
         *_aux(schedule, stages),
         *_commit(schedule),
+        *_settings(schedule),
     ]
     for diagnostic in found:
         report.add(diagnostic)
@@ -122,8 +123,8 @@ def _replicas(schedule: Schedule) -> Iterator[Diagnostic]:
 def _aux(schedule: Schedule, stages: int) -> Iterator[Diagnostic]:
     if schedule.aux.gradient == "chain":
         return
-    last = schedule.aux.stages[1].evaluate({"S": stages, "last": stages - 1, "D": 1})
-    if last >= stages - 1 and stages > 1:
+    span = span_of(schedule.aux.stages, instance_names(schedule, stages), "`aux`", None, Report())
+    if stages - 1 in span and stages > 1:
         message = f"`aux` covers the last of {stages} stages, which has the loss itself"
         yield _error(schedule, "AP610", message, "as in stages: 0..last-1", "aux")
     if stages == 1:
@@ -136,6 +137,22 @@ def _commit(schedule: Schedule) -> Iterator[Diagnostic]:
     if update.commit > 1 and update.write != "ordered":
         message = f"`commit: {update.commit}` builds on the last commit, but `write: {update.write}` forms no chain"
         yield _error(schedule, "AP611", message, "use `write: ordered`", "update")
+
+
+def _settings(schedule: Schedule) -> Iterator[Diagnostic]:
+    """Transforms and outer steps with which nothing is trained."""
+    kinds = [transform.kind for transform in schedule.gradient]
+    for number, transform in enumerate(schedule.gradient):
+        if transform.kind in kinds[:number]:
+            message = f"the gradient transform {transform.kind} stands in the list twice"
+            yield Diagnostic("AP613", message, transform.where, "write each transform once")
+        elif transform.kind in ("shrink", "clip_norm") and transform.value == 0:
+            message = f"{transform.kind}: 0 makes every gradient zero"
+            yield Diagnostic("AP613", message, transform.where, "use a positive number, or remove it")
+    sync = schedule.replicas.sync
+    if sync is not None and sync.kind == "outer" and (sync.lr == 0 or sync.momentum >= 1):
+        what = "lr: 0 never leaves the first parameters" if sync.lr == 0 else f"momentum: {sync.momentum} has no end"
+        yield _error(schedule, "AP613", f"outer {what}", "as in {every: 500, lr: 0.7, momentum: 0.9}", "replicas")
 
 
 def check_copies(schedule: Schedule, diagram: Diagram, report: Report) -> None:
@@ -162,11 +179,12 @@ def _copies(schedule: Schedule, diagram: Diagram, stage: int) -> Iterator[tuple[
         )
         yield message, "let one device run the forward of a stage, or use `replicas`"
     updates = [device for device in _devices(diagram, Op.U, stage) for _ in range(diagram.every)]
-    for op in (gradient, back):
+    again = (Op.R,) if (Op.R, stage) in diagram.assign else ()
+    for op in (gradient, back, *again):
         others = _devices(diagram, op, stage)
         if others[: len(updates)] != updates[: len(others)]:
             message = f"{op} and U of {name} run on devices {_and(others)} and {_and(updates)}"
-            yield f"{message}, but no transfer carries gradients", "run them on the same device"
+            yield f"{message}, but no transfer carries what they share", "run them on the same device"
     if schedule.replicas.sync is not None and set(forwards) != set(updates):
         message = f"F and U of {name} run on devices {_and(forwards)} and {_and(updates)}"
         yield f"{message}, but replicas synchronise one copy", "run them on the same device"
