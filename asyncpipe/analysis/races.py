@@ -23,13 +23,15 @@ class Race:
     because: str
 
     def __str__(self) -> str:
-        verb = "writes" if self.op is Op.U else "reads"
+        verb = "writes" if self.op in (Op.U, Op.SYNC) else "reads"
         where = stages_text(self.stages)
         return f"{self.op} {verb} parameters of {where} while an update writes them ({self.because})"
 
 
 def intended_races(program: Program, weights: Weights, order: HappensBefore | None = None) -> list[Race]:
-    """One entry per op: F and B under `latest`, U under `write: racy`; a stashed backward reads a copy.
+    """One entry per op: F and B under `latest`, U under `write: racy`, SYNC where nobody waits for it, SEND_U.
+
+    A stashed backward reads a copy.
 
     The program must be long enough to show the steady state; `order` is its own, where that is known already.
     """
@@ -37,6 +39,7 @@ def intended_races(program: Program, weights: Weights, order: HappensBefore | No
     readers = {Op.F: f"weights.forward: {weights.forward}", Op.U: f"update.write: {program.write}"}
     if weights.backward == "latest":
         readers |= dict.fromkeys((Op.B, Op.I), f"weights.backward: {weights.backward}")
+    readers |= {Op.SYNC: f"replicas.sync: {program.sync[0] if program.sync else ''}", Op.SEND_U: "sent without a lock"}
     races = []
     for op, because in readers.items():
         stages = tuple(s for s in range(program.stages) if _races(order, op, s))

@@ -23,6 +23,9 @@ from asyncpipe.schedule import Costs
 __all__ = ["Facts", "facts_json", "facts_text", "find_facts"]
 
 
+_MOST_ORDERED = 40_000_000
+
+
 @dataclass(frozen=True)
 class Facts:
     """`bound` is the staleness that no timing exceeds, None where there is no such bound."""
@@ -33,6 +36,8 @@ class Facts:
     memory: Memory
     races: Sequence[Race]
     bound: Sequence[int | None]
+    is_ordered: bool = True
+    """Whether races and the bound were looked for at all."""
 
 
 def find_facts(compiled: Compiled, microbatches: int | None, sizes: Sequence[StageSizes] | None) -> Facts:
@@ -40,14 +45,17 @@ def find_facts(compiled: Compiled, microbatches: int | None, sizes: Sequence[Sta
     sample, endless = compiled.sample_program(), compiled.program(None)
     if microbatches is not None:
         compiled.program(microbatches)
-    order = HappensBefore(sample)
+    # With very many streams what events alone order costs more than all the rest.
+    size = len(sample.streams) * (len(sample.warmup) + len(sample.cooldown) + 4 * len(sample.body))
+    order = HappensBefore(sample) if size < _MOST_ORDERED else None
     return Facts(
         compiled,
         work(endless) * endless.replicas / compiled.period,
         bounds(compiled.diagram, compiled.plan, compiled.ticks.of),
         memory(run_steady(endless, Timing()), sizes),
-        intended_races(sample, compiled.schedule.weights, order),
-        guaranteed_staleness(sample, order),
+        [] if order is None else intended_races(sample, compiled.schedule.weights, order),
+        (None,) * compiled.stages if order is None else guaranteed_staleness(sample, order),
+        order is not None,
     )
 
 
@@ -86,6 +94,8 @@ def _costs(compiled: Compiled) -> str:
 def _staleness(facts: Facts) -> str:
     """What the planned timing gives, and what no timing can exceed."""
     planned = f"{compact(facts.compiled.staleness.apply)} as planned"
+    if not facts.is_ordered:
+        return planned
     known = [bound for bound in facts.bound if bound is not None]
     if len(known) < len(facts.bound):
         most = " ".join("-" if bound is None else str(bound) for bound in facts.bound)

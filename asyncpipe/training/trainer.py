@@ -30,7 +30,7 @@ from asyncpipe.runtime.staleness import StalenessRecord
 from asyncpipe.runtime.threads import Hook
 from asyncpipe.schedule import Costs, Schedule, load
 from asyncpipe.staging import cut_stages
-from asyncpipe.verify.trainable import untrainable
+from asyncpipe.verify.trainable import slow_pushes, untrainable
 
 __all__ = ["FitReport", "Trainer"]
 
@@ -107,6 +107,8 @@ class Trainer:
         layers = _layers(self.model)
         cut = cut_stages(self.schedule, self.stages, len(layers), lambda: _layer_costs(layers, sample))
         compiled = compile_schedule(self.schedule, len(cut), self.costs)
+        if sends := slow_pushes(compiled):
+            raise ScheduleError(sends)
         self.cut = [[layers[i] for i in part] for part in cut]
         self._build(compiled)
         self.compiled = compiled

@@ -17,6 +17,7 @@ from asyncpipe.ir import Action, Kind, Op, Program, parse_program
 __all__ = ["check_program", "read_program"]
 
 _ROUNDS = 4
+_MOST_ROUNDS = 10_000
 """Of an endless program so many iterations are looked at: later ones repeat them."""
 _MOST = 20
 
@@ -25,11 +26,11 @@ def read_program(text: str, file: str, report: Report) -> Program | None:
     """The program that a text states, checked; None with the findings (AP300 to AP304) in the report."""
     try:
         program = parse_program(text)
-    except ValueError as error:
+    except (ValueError, ZeroDivisionError) as error:
         line = re.match(r"line (\d+): (.*)", str(error), re.DOTALL)
         where = Position(file, int(line[1]) if line else 1, 1)
         report.error(
-            "AP300", line[2] if line else str(error), where, "`asyncpipe show NAME --level L2` writes this form"
+            "AP300", line[2] if line else f"a number or a name is none ({error})", where, "`asyncpipe show NAME --level L2` writes this form"
         )
         return None
     check_program(program, file, report)
@@ -38,12 +39,31 @@ def read_program(text: str, file: str, report: Report) -> Program | None:
 
 def check_program(program: Program, file: str, report: Report) -> None:
     """Every action launched once, every wait after its record, every data edge between streams covered."""
+    wrong = _wrong_header(program)
+    if wrong:
+        report.error("AP300", wrong, Position(file, 2, 1), "`asyncpipe show NAME --level L2` writes a whole program")
+        return
     sample = program if program.iterations is not None else replace(program, iterations=_ROUNDS)
     lines = _Lines(program, file)
     before = len(report.diagnostics)
     _check_launches(sample, lines, report)
     if len(report.diagnostics) == before:
         _check_coverage(sample, lines, report)
+
+
+def _wrong_header(program: Program) -> str:
+    """What the header says that no program can mean; nothing if it is right."""
+    each = {"slots": program.slots, "place": program.place, "versions": program.versions}
+    for name, values in each.items():
+        if len(values) != program.stages:
+            return f"expected {name} for {program.stages} stages, found {len(values)}"
+    if program.every < 1 or program.step < 1 or min(program.slots, default=1) < 1:
+        return "expected every, step and slots of at least 1"
+    if (program.iterations or 0) > _MOST_ROUNDS:
+        return f"expected at most {_MOST_ROUNDS:,} iterations, found {program.iterations:,}; print the endless program"
+    actions = [i.action for part in (program.warmup, program.body, program.cooldown) for i in part]
+    beyond = next((a for a in actions if a.stage >= program.stages), None)
+    return "" if beyond is None else f"expected stages 0 to {program.stages - 1}, found {beyond.stage}{beyond.op}"
 
 
 class _Lines:
@@ -133,6 +153,15 @@ def _sources(program: Program, action: Action) -> Iterator[tuple[Action, str]]:
             yield Action(s, last, i - program.slots[s]), f"it overwrites the slot m % {program.slots[s]}"
     if op in (Op.B, Op.I, Op.R):
         yield Action(s, Op.F, i), "it reads what the forward saved"
+    if op in (Op.B, Op.I):
+        yield Action(s, Op.R, i), "it reads what is recomputed"
+    if op is Op.U and program.sync[:1] == ("allreduce",):
+        yield Action(s, Op.SYNC, i), "it applies the mean of all replicas"
+    if op is Op.SYNC:
+        yield (
+            Action(s, Op.U, i) if program.sync[:1] != ("allreduce",) else Action(s, Op.B, i * program.every),
+            "it needs that",
+        )
     if op in (Op.B, Op.I) and s not in program.local:
         for above in (Op.B, Op.I):
             yield Action(s + 1, above, i), "it reads that gradient"

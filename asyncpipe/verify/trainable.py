@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from asyncpipe.errors import Diagnostic
+from asyncpipe.ir import Op
+from asyncpipe.passes.diagram import Diagram
 from asyncpipe.schedule import Schedule
 
-__all__ = ["untrainable"]
+__all__ = ["slow_pushes", "untrainable"]
 
 
 def untrainable(schedule: Schedule) -> list[Diagnostic]:
@@ -41,3 +44,25 @@ def _parts(schedule: Schedule) -> Iterator[tuple[str, str]]:
         yield "recompute", f"recompute: {schedule.recompute.mode}"
     if schedule.replicas.count > 1:
         yield "replicas", f"replicas.count: {schedule.replicas.count}"
+
+
+class _Compiled(Protocol):
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def diagram(self) -> Diagram: ...
+    @property
+    def ticks(self) -> _Ticks: ...
+
+
+class _Ticks(Protocol):
+    def of(self, op: Op, stage: int) -> int: ...
+
+
+def slow_pushes(compiled: _Compiled) -> list[Diagnostic]:
+    """AP108 where updated parameters need time to reach the forward's device: one memory cannot show them late."""
+    stages = [s for op, s in compiled.diagram.ops if op is Op.SEND_U and compiled.ticks.of(op, s)]
+    if not stages:
+        return []
+    message = "this version cannot train with transfers of parameters that take time (costs SEND) yet"
+    return [Diagnostic("AP108", message, compiled.schedule.where("costs"), "set SEND to 0 for the run")]

@@ -23,10 +23,10 @@ def test_synchronous_and_asynchronous_schedules_are_those_of_their_papers() -> N
     assert synchronous & ASYNCHRONOUS == set()
 
 
-@pytest.mark.parametrize("name", sorted(set(TRAINABLE) - ASYNCHRONOUS))
+@pytest.mark.parametrize("name", sorted(set(TRAINABLE) - ASYNCHRONOUS - {"dualpipev"}))
 @pytest.mark.parametrize("backend", ["serial", "threads"])
 def test_schedule_without_staleness_is_plain_sgd_bit_for_bit(name: str, backend: str) -> None:
-    """With one microbatch in each update, in any order that a published pipeline takes."""
+    """With one microbatch in each update, in any order that a published pipeline takes; dualpipev needs more."""
     data = batches(6)
     reference, model = built("mlp"), built("mlp")
     expected = plain_loop(reference, data, lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9))

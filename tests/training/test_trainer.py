@@ -181,7 +181,7 @@ def test_compile_gives_a_program() -> None:
 
 
 def test_public_names_are_those_of_the_readme() -> None:
-    assert asyncpipe.__all__ == ["Trainer", "__version__", "compile", "load"]
+    assert asyncpipe.__all__ == ["Trainer", "__version__", "compile", "load", "simulate"]
     with pytest.raises(AttributeError, match="no attribute 'trainer_'"):
         _ = asyncpipe.trainer_
 
