@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from asyncpipe.analysis.staleness import Staleness
 from asyncpipe.ir import Action, Op
-from asyncpipe.passes.diagram import Diagram
+from asyncpipe.passes.diagram import Diagram, Stream
 from asyncpipe.passes.order import MAX_AHEAD, Replay, Stuck
 from asyncpipe.passes.plan import Plan
 from asyncpipe.schedule import Schedule
@@ -28,8 +28,10 @@ def explain_no_steady_state(schedule: Schedule, stuck: Stuck, report: Report) ->
         return
     late = _late(replay)
     ready = [key for key in late if _is_ready(replay, *key)]
-    if starved := [key for key in ready if key[0] is not Op.B]:
-        _starved(schedule, replay.diagram, *starved[0], report)
+    if left := [stage for op, stage in ready if op is Op.F and stage - 1 in replay.diagram.local]:
+        _left_behind(schedule, left[0], report)
+    elif starved := [key for key in ready if key[0] is not Op.B]:
+        _starved(schedule, replay.diagram, *starved[0], late, report)
     elif ready:
         _ahead(schedule, ready[0][1], report)
     elif never := [Action(stage, op, 0) for op, stage in late if replay.frontier[op, stage] == 0]:
@@ -55,8 +57,14 @@ def _is_ready(replay: Replay, op: Op, stage: int) -> bool:
     return all(replay.is_done(source) for source, _ in replay.diagram.predecessors(action))
 
 
-def _starved(schedule: Schedule, diagram: Diagram, op: Op, stage: int, report: Report) -> None:
-    stream = diagram.streams[diagram.assign[op, stage](0)]
+def _starved(
+    schedule: Schedule, diagram: Diagram, op: Op, stage: int, late: list[tuple[Op, int]], report: Report
+) -> None:
+    number = diagram.assign[op, stage](0)
+    stream = diagram.streams[number]
+    if all(key in late for key, assign in diagram.assign.items() if assign(0) == number):
+        _overloaded(schedule, stream, op, report)
+        return
     group = schedule.streams[stream.group]
     if group.count > 1 and group.assign != "dynamic" and not group.body:
         message = f"the streams of group {group.name} drift apart: microbatch m goes to stream m % {group.count}, but"
@@ -71,6 +79,21 @@ def _starved(schedule: Schedule, diagram: Diagram, op: Op, stage: int, report: R
     message = f"{op} of stage {stage} starves: stream {stream.name} always has something more urgent to run"
     hint = f"put {op} earlier in the `order` of group {group.name}, or add a rule that waits for it"
     report.error("AP503", message, group.where("order", "runs"), hint)
+
+
+def _overloaded(schedule: Schedule, stream: Stream, op: Op, report: Report) -> None:
+    """All that the stream runs falls behind, so no order of its own can help."""
+    message = f"stream {stream.name} cannot keep up: it takes longer for the {op} of a microbatch than the other"
+    message += " streams for theirs, and nothing makes them wait"
+    wait = f"a rule such as F[s, m] after {op}[s, g-4]" if op in (Op.U, Op.SYNC) else "`in_flight: n`"
+    where = schedule.streams[stream.group].where("runs") if stream.group >= 0 else schedule.where("costs")
+    report.error("AP503", message, where, f"add {wait}, or let it cost less")
+
+
+def _left_behind(schedule: Schedule, stage: int, report: Report) -> None:
+    message = f"the forward of stage {stage - 1} runs ahead of that of stage {stage} without bound: its gradient is"
+    message += f" {schedule.aux.gradient}, so that nothing makes it wait for the stage above"
+    report.error("AP501", message, schedule.where("aux"), "add `in_flight: n`")
 
 
 def _ahead(schedule: Schedule, stage: int, report: Report) -> None:

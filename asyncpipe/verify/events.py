@@ -28,10 +28,9 @@ def read_program(text: str, file: str, report: Report) -> Program | None:
         program = parse_program(text)
     except (ValueError, ZeroDivisionError) as error:
         line = re.match(r"line (\d+): (.*)", str(error), re.DOTALL)
-        where = Position(file, int(line[1]) if line else 1, 1)
-        report.error(
-            "AP300", line[2] if line else f"a number or a name is none ({error})", where, "`asyncpipe show NAME --level L2` writes this form"
-        )
+        message = line[2] if line else f"a number or a name is none ({error})"
+        hint = "`asyncpipe show NAME --level L2` writes this form"
+        report.error("AP300", message, Position(file, int(line[1]) if line else 1, 1), hint)
         return None
     check_program(program, file, report)
     return program

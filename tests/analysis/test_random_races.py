@@ -44,7 +44,8 @@ def test_races_are_those_of_all_pairs(case: Case) -> None:
     program = compiled.sample_program()
     order = HappensBefore(program)
     found = {(race.op, stage) for race in intended_races(program, compiled.schedule.weights) for stage in race.stages}
-    readers = [Op.F, Op.U] + ([Op.B, Op.I] if compiled.schedule.weights.backward == "latest" else [])
+    readers = [Op.F, Op.U, Op.SYNC, Op.SEND_U]
+    readers += [Op.B, Op.I] if compiled.schedule.weights.backward == "latest" else []
     stages = range(program.stages)
     assert found == {(op, s) for op in readers for s in stages if racing(order, of(order, op, s), of(order, Op.U, s))}
 

@@ -36,11 +36,12 @@ def test_valid_schedules_follow_the_contract() -> None:
     assert (code, document["schema"], document["ok"]) == (0, "asyncpipe.check/1", True)
     assert list(document) == ["schema", "ok", "diagnostics", "intended_races", "not_checked", "instances"]
     assert document["diagnostics"] == []
-    assert document["not_checked"] == ["the model (no job given)", "memory", "capture on a GPU"]
+    assert document["not_checked"] == ["the model (no job given)", "memory in bytes", "capture on a GPU"]
     assert [Path(i["file"]).stem for i in document["instances"]] == list(library())
     for instance in document["instances"]:
         numbers = ["file", "stages", "period", "speedup", "staleness"]
-        assert list(instance) == [*numbers, "in_flight", "slots", "weight_versions", "bounds", "bound_by", "memory"]
+        held = ["in_flight", "slots", "weight_versions"]
+        assert list(instance) == [*numbers, *held, "bounds", "bound_by", "memory", "not_trained"]
         assert list(instance["staleness"]) == ["apply", "max", "forward_backward", "bound"]
         counts = [instance["in_flight"], instance["slots"], instance["weight_versions"]]
         lists = [*instance["staleness"].values(), *counts]
@@ -134,7 +135,7 @@ def test_several_files_are_told_one_after_another(folder: Path) -> None:
         "  in flight   1 1, in slots 1 1\n"
         "  versions    1 1\n"
         "  memory      device 0 activations of 2 stages, parameters of 2 stages\n"
-        "  not checked the model (no job given); memory; capture on a GPU\n"
+        "  not checked the model (no job given); memory in bytes; capture on a GPU\n"
     )
     assert outcome.stderr.startswith("ahead.yaml:2:1: error[AP501]: ")
 

@@ -25,7 +25,7 @@ from asyncpipe.schedule import library, load
 from asyncpipe.schedule.job import job_library
 from tests.command_line import Outcome, invoke
 
-COMMANDS = "run check show simulate schedules new diff explain import export schema".split()
+COMMANDS = ["run", "check", "show", "simulate", "schedules", "new", "diff", "explain", "import", "export", "schema"]
 
 
 def test_help_lists_the_commands() -> None:

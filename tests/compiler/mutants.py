@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from tests.compiler.random_schedules import Case, cases, rules
+from tests.compiler.random_rules import rules
+from tests.compiler.random_schedules import Case, cases
 
 __all__ = ["mutants"]
 

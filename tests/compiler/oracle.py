@@ -119,15 +119,16 @@ class Oracle:
             return [int(group.get("count", 1)) for group in self.groups.values()]
         if ratio != "auto":
             return [int(part) for part in str(ratio).split(":")]
-        work = [
-            sum(
-                self.cost((s, op, 0)) / (self.every if op == "U" else 1)
-                for op in group["runs"]
-                for s in self.served(group)
-            )
-            for group in self.groups.values()
-        ]
-        return [max(1, ceil(w / min([v for v in work if v] or [1]))) for w in work]
+        work = [sum(map(self.work, self.cells_of(group)), Fraction(0)) for group in self.groups.values()]
+        least = min((w for w in work if w), default=Fraction(1))
+        return [max(1, ceil(w / least)) for w in work]
+
+    def cells_of(self, group: dict[str, Any]) -> list[tuple[int, str]]:
+        return [(s, op) for op in group["runs"] for s in self.served(group)]
+
+    def work(self, cell: tuple[int, str]) -> Fraction:
+        """Time for each microbatch."""
+        return self.cost((*cell, 0)) / (self.every if cell[1] == "U" else 1)
 
     def add_group(self, name: str, group: dict[str, Any], count: int) -> None:
         served, per = list(self.served(group)), group.get("per")
@@ -273,7 +274,10 @@ class Oracle:
         if op == "F":
             yield s - 1, "F", i
             if "in_flight" in self.file:
-                yield s, self.gradient(s), i - self.value(self.file["in_flight"], {"s": s})
+                limit = self.value(self.file["in_flight"], {"s": s})
+                yield s, self.gradient(s), i - limit
+                if s in self.local:
+                    yield s + 1, "F", i - limit
             if lag := self.lag():
                 yield s, "U", i // self.every - 1 - lag
         if op == "R":
@@ -298,22 +302,23 @@ class Oracle:
         return int(match[1]) if match else 0
 
     def sync_sources(self, action: Action) -> Iterator[Action]:
+        """A blocking synchronisation joins all updates since the last one, and all that follow wait for it."""
         s, op, i = action
         kind, value = self.sync()
-        blocking = kind == "outer" or (
-            kind == "average" and (not isinstance(value, dict) or value.get("blocking", True))
-        )
+        stated = value if isinstance(value, dict) else {}
+        every = stated.get("every", value) if kind in ("average", "outer") else 1
+        blocking = kind == "outer" or (kind == "average" and stated.get("blocking", True))
+        last = (i if by_update(op) else i // self.every) // every * every - 1
         if kind == "allreduce" and op == "SYNC":
             yield from ((s, self.gradient(s), m) for m in range(i * self.every, (i + 1) * self.every))
         if kind == "allreduce" and op == "U":
             yield s, "SYNC", i
         if kind in ("average", "outer", "push") and op == "SYNC":
-            model = isinstance(value, dict) and value.get("granularity") == "model"
-            yield from ((k, "U", i) for k in (range(self.S) if model else [s]))
-        if blocking and op == "F":
-            yield s, "SYNC", i // self.every - 1
-        if blocking and op == "U":
-            yield s, "SYNC", i - 1
+            joined = range(last + 1, i + 1) if blocking and self.update["write"] != "ordered" else [i]
+            stages = range(self.S) if stated.get("granularity") == "model" else [s]
+            yield from ((k, "U", g) for k in stages for g in joined)
+        if blocking and op in ("F", "U"):
+            yield s, "SYNC", last
 
     def rule_sources(self, rule: str, action: Action) -> Iterator[Action]:
         s, op, i = action

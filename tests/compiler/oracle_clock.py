@@ -46,7 +46,7 @@ class Clock:
     def run(self) -> Times:
         while True:
             for action in sorted((a for a, end in self.running.items() if end == self.now), key=lambda a: a[2]):
-                del self.running[action], self.busy[self.stream(action)]
+                del self.running[action], self.busy[self.oracle.stream_of[action]]
                 self.finish(action)
             while (free := self.next_free()) is not None:
                 self.start(free, self.stream_or_first_idle(free))
@@ -81,7 +81,7 @@ class Clock:
     def may_run(self, action: Action, stream: int) -> bool:
         own = self.stream(action)
         if own is None:
-            return self.oracle.streams[stream]["pool"] == self.pool(action)
+            return bool(self.oracle.streams[stream]["pool"] == self.pool(action))
         queue = self.queues.get(stream)
         return own == stream and (queue is None or queue[:1] == [action])
 

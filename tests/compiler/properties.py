@@ -147,7 +147,7 @@ def assert_text_reads_back(compiled: Compiled, n: int) -> None:
 
 
 def assert_slots_have_one_owner(compiled: Compiled, n: int) -> None:
-    """From the start of its forward until its backward, and where that is local the forward above, are through."""
+    """From the start of its forward until its backward is through, and the stage above needs its input no more."""
     program, diagram = compiled.program(n), compiled.diagram
     users: dict[tuple[int, int], set[Action]] = {}
     slots: dict[Action, list[tuple[int, int]]] = {}
@@ -157,7 +157,8 @@ def assert_slots_have_one_owner(compiled: Compiled, n: int) -> None:
         if op is Op.F and not event.ends:
             assert not users.get(slot), f"{event.action} takes the slot of {users[slot]}"
             users[slot] = {diagram.resolved(Action(stage, diagram.gradient_op(stage), m))}
-            users[slot] |= {Action(stage + 1, Op.F, m)} if stage in diagram.local else set()
+            if stage + 1 < compiled.stages:
+                users[slot].add(diagram.resolved(Action(stage + 1, diagram.gradient_op(stage + 1), m)))
             for user in users[slot]:
                 slots.setdefault(user, []).append(slot)
         if event.ends:

@@ -1,4 +1,4 @@
-"""A deadlock among fifty rules: the cycle that is told is a shortest one, and every step names the line that asks for it."""
+"""A deadlock among fifty rules: the cycle that is told is a shortest one, and its steps name the lines of rules."""
 
 from __future__ import annotations
 

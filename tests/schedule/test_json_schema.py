@@ -104,7 +104,9 @@ def test_what_the_format_accepts_is_never_flagged(name: str) -> None:
 def structural_cases() -> list[str]:
     """The invalid files in which a key is unknown or missing."""
     texts = {path.stem: path.read_text("utf-8") for path in sorted(CASES.glob("*.txt"))}
-    return [name for name, text in texts.items() if re.search(r"error\[AP10[46]\]", text)]
+    elsewhere = {"extends-removed-key"}  # what is removed is flagged where it is merged, not in the file that extends
+    wrong = r"\.yaml.*error\[AP10[46]\]"
+    return [n for n, text in texts.items() if n not in elsewhere and re.search(f"^{n}{wrong}", text, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("name", structural_cases())
