@@ -106,45 +106,29 @@ def parse_program(text: str) -> Program:
     return Program(streams=tuple(streams), **values)
 
 
-_MEANING = {
-    "update": "ordered mean shared all 1",
-    "weights": "latest latest",
-    "gradient": "",
-    "recompute": "none",
-    "aux": "chain",
-    "replicas": "1",
-    "versions": "1 1 1",
-}
-
-
 def _meaning(lines: _Lines) -> dict[str, Any]:
     """What an action means: update, weights, gradient, recompute, aux, replicas and versions, a line for each."""
-    words = {
-        key: lines.next(rf"{key}( .*)?", f"{key} {example}".rstrip()).group(0).split()[1:]
-        for key, example in _MEANING.items()
+    update = lines.next(r"update (\S+) (\S+) (\S+) (\S+) (\d+)", "update ordered mean shared all 1")
+    weights = lines.next(r"weights (\S+) (\S+)", "weights latest latest")
+    gradient = lines.next(r"gradient((?: \S+)*)", "gradient shrink=1/2")
+    recompute = lines.next(r"recompute (\S+)((?: \d+)*)", "recompute full 0 1 2")
+    aux = lines.next(r"aux (\S+)((?: \d+)*)", "aux local 0 1")
+    replicas = lines.next(r"replicas (\d+)((?: \S+)*)", "replicas 2 allreduce")
+    versions = lines.next(r"versions((?: \d+)*)", "versions 1 1 1")
+    return {
+        **dict(zip(("write", "reduce", "owner", "scope"), update.groups()[:4], strict=True)),
+        "commit": int(update[5]),
+        "forward_weights": weights[1],
+        "backward_weights": weights[2],
+        "gradient": tuple(gradient[1].split()),
+        "recompute": recompute[1],
+        "recomputed": tuple(map(int, recompute[2].split())),
+        "aux": aux[1],
+        "local": tuple(map(int, aux[2].split())),
+        "replicas": int(replicas[1]),
+        "sync": tuple(replicas[2].split()),
+        "versions": tuple(map(int, versions[1].split())),
     }
-    try:
-        write, reduce, owner, scope, commit = words["update"]
-        forward, backward = words["weights"]
-        return {
-            "write": write,
-            "reduce": reduce,
-            "owner": owner,
-            "scope": scope,
-            "commit": int(commit),
-            "forward_weights": forward,
-            "backward_weights": backward,
-            "gradient": tuple(words["gradient"]),
-            "recompute": words["recompute"][0],
-            "recomputed": tuple(map(int, words["recompute"][1:])),
-            "aux": words["aux"][0],
-            "local": tuple(map(int, words["aux"][1:])),
-            "replicas": int(words["replicas"][0]),
-            "sync": tuple(words["replicas"][1:]),
-            "versions": tuple(map(int, words["versions"])),
-        }
-    except (ValueError, IndexError):
-        raise ValueError(f"line {lines.number}: expected what the actions mean, update to versions") from None
 
 
 def _instructions(lines: _Lines, numbers: dict[str, int], relative: bool) -> list[Instruction]:

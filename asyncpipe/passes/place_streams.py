@@ -11,7 +11,7 @@ from asyncpipe.errors import Report
 from asyncpipe.ir import Op
 from asyncpipe.passes.diagram import Stream
 from asyncpipe.passes.names import evaluate, instance_names, span_of, stages_text
-from asyncpipe.passes.stream_bodies import body_lines, check_bodies, table_rows, window_lines
+from asyncpipe.passes.stream_bodies import Line, body_lines, check_bodies, table_rows, window_lines
 from asyncpipe.schedule import Schedule, StreamGroup
 
 __all__ = ["Assign", "Owner", "place_stages", "place_streams", "with_ratio"]
@@ -91,7 +91,7 @@ def place_streams(
     env = {"S": stages, "D": devices, "last": stages - 1}
     for number, group in enumerate(schedule.streams):
         served = tuple(span_of(group.stages, env, f"group {group.name}", group.where("stages"), report))
-        made = _streams(schedule, group, number, served, env, place, report)
+        made = _streams(schedule, group, number, served, env, place, recomputed, report)
         first = len(streams)
         streams += made
         for op in group.runs:
@@ -144,6 +144,7 @@ def _streams(
     served: tuple[int, ...],
     env: dict[str, int],
     place: tuple[int, ...],
+    recomputed: range,
     report: Report,
 ) -> list[Stream]:
     before = len(report.diagnostics)
@@ -158,7 +159,7 @@ def _streams(
         lines = body_lines(group, part, {**env, "d": device}, report) if right else ()
         every = schedule.update.every
         if table and right:
-            lines = window_lines(group, table[device], part, device, every, report)
+            lines = window_lines(group, table[device], part, device, every, recomputed, report)
         name = f"{group.name}[{index}]" if len(parts) > 1 else group.name
         nth = (every, 0) if table else (1, 0) if group.per else (group.count, index)
         dynamic = group.assign == "dynamic"
@@ -169,7 +170,12 @@ def _streams(
     for device in sorted({d for d, row in enumerate(table) if row} - {stream.device for stream in made}):
         message = f"row {device} of the table of group {group.name} is for a device that holds none of its stages"
         report.error("AP121", message, group.where("table"), "let `place` put stages there, or leave the row empty")
-    return made
+    return [replace(stream, body=_recomputed_only(stream.body, recomputed)) for stream in made]
+
+
+def _recomputed_only(lines: tuple[Line, ...], recomputed: range) -> tuple[Line, ...]:
+    """Without the R of stages that recompute nothing: a body is one for all stages of its group."""
+    return tuple(line for line in lines if line[0] is not Op.R or line[1] in recomputed)
 
 
 def _parts(group: StreamGroup, served: tuple[int, ...], place: Sequence[int]) -> list[tuple[int, ...]]:

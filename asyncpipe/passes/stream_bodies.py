@@ -128,7 +128,13 @@ def _sizes(table: tuple[tuple[Action, ...], ...]) -> dict[str, int]:
 
 
 def window_lines(
-    group: StreamGroup, row: tuple[Action, ...], part: tuple[int, ...], device: int, every: int, report: Report
+    group: StreamGroup,
+    row: tuple[Action, ...],
+    part: tuple[int, ...],
+    device: int,
+    every: int,
+    recomputed: range,
+    report: Report,
 ) -> tuple[Line, ...]:
     """One row of a table as lines; updates that it does not name come last, as their gradients become ready."""
     lines = [(a.op, a.stage, a.index * every + every - 1 if a.op is Op.U else a.index) for a in row]
@@ -141,16 +147,16 @@ def window_lines(
     if Op.U in group.runs and not any(op is Op.U for op, _, _ in lines):
         ready = [stage for op, stage, _ in reversed(lines) if op in (Op.B, Op.W)]
         lines += [(Op.U, stage, every - 1) for stage in reversed(dict.fromkeys(ready))]
-    _check_window(group, lines, part, device, every, report)
+    pairs = [(op, stage) for op in group.runs for stage in part if op is not Op.R or stage in recomputed]
+    _check_window(group, lines, pairs, device, every, report)
     return tuple(lines)
 
 
 def _check_window(
-    group: StreamGroup, lines: list[Line], part: tuple[int, ...], device: int, every: int, report: Report
+    group: StreamGroup, lines: list[Line], pairs: list[tuple[Op, int]], device: int, every: int, report: Report
 ) -> None:
-    """AP117 unless the row runs each op of `runs` for each of its stages and microbatches once, and nothing else."""
+    """AP117 unless the row runs each (op, stage) of `pairs` once for each microbatch or update, and nothing else."""
     own, all_of_them = (every - 1,), range(every)
-    pairs = [(op, stage) for op in group.runs for stage in part]
     expected = {(*pair, m) for pair in pairs for m in (own if pair[0] is Op.U else all_of_them)}
     found = Counter(lines)
     wrong = {

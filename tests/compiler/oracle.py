@@ -183,14 +183,11 @@ class Oracle:
                 stages = part if stage == "*" else [self.value(stage, {"s": part[0], "d": self.place[part[0]]})]
                 for s in stages if op == "F" else reversed(stages):
                     microbatch = self.value(index.strip(), {"m": m, "s": s, "d": self.place[part[0]]})
-                    if not 0 <= microbatch < self.n or not self.exists(
-                        (s, op, microbatch // self.every if op == "U" else microbatch)
-                    ):
-                        continue
-                    if op != "U":
-                        yield s, op, microbatch
-                    elif (microbatch + 1) % self.every == 0 or microbatch + 1 == self.n:
-                        yield s, op, microbatch // self.every
+                    found = (s, op, microbatch // self.every if op == "U" else microbatch)
+                    ends_update = (microbatch + 1) % self.every == 0 or microbatch + 1 == self.n
+                    runs = (s, op) in self.ran and 0 <= microbatch < self.n and (op != "U" or ends_update)
+                    if runs and self.exists(found):
+                        yield found
 
     def table(self, group: dict[str, Any], part: list[int]) -> Iterator[Action]:
         """The device's row for each update; updates that it does not name come last, as their gradients end."""

@@ -12,6 +12,7 @@ from asyncpipe.compiler import Compiled
 from asyncpipe.ir import Action, Instruction, Kind, Op, Program, parse_program, parse_table, replay
 
 __all__ = [
+    "READERS",
     "assert_body_is_minimal",
     "assert_body_is_the_same_for_any_length",
     "assert_edges_are_covered",
@@ -214,8 +215,12 @@ def measured(program: Program) -> tuple[dict[tuple[int, int], int], dict[tuple[i
     return applied, between
 
 
+READERS = (Op.F, Op.R, Op.B, Op.I)
+"""The ops that read parameters."""
+
+
 def versions_read(program: Program) -> dict[Action, int]:
-    """The version that each forward and backward reads; an update shows to a forward when it has arrived there."""
+    """The version that each reader reads; an update shows to a forward when it has arrived there."""
     version, shown = [0] * program.stages, [0] * program.stages
     sent = {i.action for i in program.instructions() if i.action.op is Op.SEND_U}
     lag = int(program.forward_weights[4:-1]) if program.forward_weights.startswith("lag") else None
@@ -227,7 +232,7 @@ def versions_read(program: Program) -> dict[Action, int]:
             shown[stage] += op is Op.SEND_U or (op is Op.U and Action(stage, Op.SEND_U, index) not in sent)
         elif op is Op.F:
             read[event.action] = shown[stage] if lag is None else max(0, index // program.every - lag)
-        elif op in (Op.B, Op.I):
+        elif op in READERS:
             forward = read[event.action._replace(op=Op.F)]
             read[event.action] = forward if program.backward_weights == "same" else version[stage]
     return read

@@ -190,7 +190,7 @@ def recomputed(draw: st.DrawFn, groups: list[str]) -> tuple[list[str], list[str]
         return line, groups
     if any("body:" in g for g in groups):
         bodies = [re.sub(r'"([BI])(\[[^"]*)"', r'"R\2", "\1\2"', g) for g in groups]
-        return ["recompute: full"], [re.sub(r"(runs: \[.*?)([BI])\b", r"\1R, \2", g, count=1) for g in bodies]
+        return line, [re.sub(r"(runs: \[.*?)([BI])\b", r"\1R, \2", g, count=1) for g in bodies]
     if place == 1 and not any(key in g for g in groups for key in ("ratio", "stages:")):
         return line, [*groups, draw(group("again", ["R"]))]
     return line, [re.sub(r"(runs: \[.*?)([BI])\b", r"\1R, \2", g, count=1) for g in groups]

@@ -24,7 +24,7 @@ def flat(program: Program) -> Program:
     return replace(program, warmup=tuple(program.instructions()), body=(), cooldown=(), iterations=0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(cases(), st.integers(2, 30), st.data())
 def test_dropping_any_wait_leaves_an_edge_uncovered(case: Case, n: int, data: st.DataObject) -> None:
     found = instance(case)
@@ -37,7 +37,7 @@ def test_dropping_any_wait_leaves_an_edge_uncovered(case: Case, n: int, data: st
     assert uncovered(found, broken) != []
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(cases(), st.integers(2, 30), st.data())
 def test_swapping_dependent_launches_leaves_an_edge_uncovered(case: Case, n: int, data: st.DataObject) -> None:
     found = instance(case)

@@ -7,14 +7,14 @@ from fractions import Fraction
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from asyncpipe.ir import Op, parse_table
+from asyncpipe.ir import parse_table
 from asyncpipe.runtime.staleness import steady_microbatches
 from tests.compiler import properties
 from tests.compiler.random_schedules import Case, cases
 from tests.compiler.test_random_programs import instance
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(cases())
 def test_staleness_is_what_a_replay_counts(case: Case) -> None:
     properties.assert_staleness_is_as_measured(instance(case))
@@ -38,13 +38,13 @@ def test_table_states_the_versions_that_a_replay_reads(case: Case) -> None:
     update = table.start // table.every
     for stream in table.streams:
         for cell in stream.warmup:
-            assert cell.reads == (read[cell.action] if cell.action.op in (Op.F, Op.B, Op.I) else None), cell
+            assert cell.reads == (read[cell.action] if cell.action.op in properties.READERS else None), cell
         for cell in stream.body:
             if cell.reads is not None:
                 assert update + cell.reads == read[table.absolute(cell.action, 0)], cell
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(cases(), st.integers(0, 20))
 def test_run_of_any_length_counts_the_same_before_its_cooldown(case: Case, more: int) -> None:
     """What a training averages, and compares with the compiler's statement."""

@@ -17,7 +17,7 @@ from tests.compiler.mutants import mutants
 from tests.compiler.random_schedules import Case, cases
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(cases())
 def test_rejected_schedules_have_sound_diagnostics(case: Case) -> None:
     found = try_to_compile(case)
@@ -26,7 +26,7 @@ def test_rejected_schedules_have_sound_diagnostics(case: Case) -> None:
     assert_diagnostics_are_sound(case, found)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(mutants(), st.integers(1, 40))
 def test_mutated_schedules_run_or_are_named_with_their_cycle(case: Case, n: int) -> None:
     found = try_to_compile(case)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpipe import jobs
-from asyncpipe.ir import AUTHORED, Action, Op
+from asyncpipe.ir import AUTHORED, Op
 from asyncpipe.schedule import Costs, Expect, Schedule, StageRange, StreamGroup, Update, Weights, library, load
 from asyncpipe.schedule.expression import Name, Number
 from asyncpipe.schedule.format import SCHEDULE
@@ -20,7 +20,7 @@ from asyncpipe.schedule.load import load_text
 from asyncpipe.schedule.rule import BodyEntry, parse_rule
 from asyncpipe.schedule.source import Report
 from asyncpipe.schedule.spec import DEFAULT_ORDER, Aux, Paper, Recompute, Replicas, Sync, Transform
-from asyncpipe.tables.generate import NAMES
+from asyncpipe.tables.generate import NAMES, rows
 from tests.schedule.expressions import arithmetic
 
 CONSTANTS = ("S", "D", "last")
@@ -36,8 +36,9 @@ ENTRIES = st.builds(
     arithmetic(("m", "d", "s", *CONSTANTS), leaves=3),
 )
 BODIES = st.lists(ENTRIES, max_size=2)
-CELLS = st.builds(Action, st.integers(0, 99), st.sampled_from(AUTHORED), st.integers(0, 99))
-TABLES = st.sampled_from(NAMES) | st.lists(st.lists(CELLS, max_size=3).map(tuple), min_size=1, max_size=2).map(tuple)
+TABLES = st.sampled_from(NAMES) | st.sampled_from(
+    [rows("1f1b", 2, 2, 3), rows("zb-h1", 2, 4, 4), rows("zbv", 3, 6, 6), rows("gpipe", 1, 1, 1)]
+)
 SPANS = st.tuples(arithmetic(CONSTANTS, leaves=2), arithmetic(CONSTANTS, leaves=3))
 DECAYS = st.fractions(0, Fraction(999_999_999_999, 10**12), max_denominator=10**12)
 RULES = ["F[0, m] after U[*, g-1]", "U[s, g] after B[0, hi]", "F B [last, m] after F[s, m-1] when m % 2 == 0 or s > 1"]
