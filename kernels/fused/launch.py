@@ -1,0 +1,171 @@
+"""The host's side of an update: checks what it gets, then launches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from asyncpipe.kernels.fused.buffers import Buffers, Counters, Gradients, States
+from asyncpipe.kernels.fused.checks import FLOATS, problem_of
+from asyncpipe.kernels.fused.device.norm import norm_kernel
+from asyncpipe.kernels.fused.device.rules import RULES, Rule
+from asyncpipe.kernels.fused.device.update import update_kernel
+from asyncpipe.kernels.fused.grid import Grid, choose_grid
+from asyncpipe.kernels.fused.options import Options
+from asyncpipe.kernels.fused.requirements import compute_dtype, require_tensors
+from asyncpipe.kernels.fused.scalars import Scalars
+from asyncpipe.kernels.fused.table import GradientTable
+
+__all__ = ["FusedUpdate", "new_counters"]
+
+DTYPES = {
+    torch.float32: tl.float32,
+    torch.float64: tl.float64,
+    torch.bfloat16: tl.bfloat16,
+    torch.float16: tl.float16,
+}
+
+
+class _Launch(NamedTuple):
+    kernel: Any
+    programs: int
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+
+
+class FusedUpdate:
+    """One optimizer step of one stage: one launch, two where the norm is clipped. Never synchronises or allocates
+    after the first call, so that it can be captured.
+
+    Tensors are flat, dense, on one device and start at multiples of 16 bytes. `scalars` and all tensors may change
+    between launches, in the order of the stream. Launches that may overlap need counters with tickets of their own.
+    """
+
+    def __init__(
+        self,
+        rule: str | Rule,
+        options: Options,
+        buffers: Buffers,
+        states: States,
+        counters: Counters,
+        scalars: Scalars,
+        grid: Grid | None = None,
+    ) -> None:
+        self.rule = RULES[rule] if isinstance(rule, str) else rule
+        self.options = options
+        self.buffers = buffers
+        self.states = states
+        self.scalars = scalars
+        self.grid = choose_grid(buffers.weights.device) if grid is None else grid
+        self.counters = self._with_norm(counters)
+        require_tensors(self.rule, options, buffers, states, self.counters)
+
+    def flat(self, gradient: Tensor) -> None:
+        """Apply a gradient of the arena's layout; it stays as it is."""
+        for launch in self._flat(gradient):
+            self._run(launch)
+
+    def tensors(self, table: GradientTable, gradients: Sequence[Tensor | None]) -> None:
+        """Apply gradients that lie anywhere, all of one dtype; where there is None, weights and states stay."""
+        for launch in self._tensors(table, gradients):
+            self._run(launch)
+
+    def compile(self, gradient: Tensor) -> list[Any]:
+        """Triton's compiled kernels of `flat`, in the order of their launches, for the active driver's target."""
+        return [
+            launch.kernel.warmup(*launch.arguments, grid=(launch.programs,), **launch.constants)
+            for launch in self._flat(gradient)
+        ]
+
+    def compile_tensors(self, table: GradientTable, gradients: Sequence[Tensor | None]) -> list[Any]:
+        """The same for `tensors`."""
+        return [
+            launch.kernel.warmup(*launch.arguments, grid=(launch.programs,), **launch.constants)
+            for launch in self._tensors(table, gradients)
+        ]
+
+    def _flat(self, gradient: Tensor) -> Iterator[_Launch]:
+        weights = self.buffers.weights
+        problems = list(problem_of("gradient", gradient, weights.numel(), weights.device, FLOATS))
+        if problems:
+            raise ValueError("; ".join(problems))
+        n = weights.numel()
+        return self._launches(Gradients(flat=gradient), gradient.dtype, n, triton.cdiv(n, self.grid.block))
+
+    def _tensors(self, table: GradientTable, gradients: Sequence[Tensor | None]) -> Iterator[_Launch]:
+        if table.end > self.buffers.weights.numel() or table.block != self.grid.block:
+            raise ValueError(
+                f"expected a table of at most {self.buffers.weights.numel()} elements in blocks of {self.grid.block},"
+                f" found {table.end} in blocks of {table.block}"
+            )
+        dtype = next((gradient.dtype for gradient in gradients if gradient is not None), torch.float32)
+        given = Gradients(addresses=table.addresses(gradients, dtype), blocks=table.blocks)
+        return self._launches(given, dtype, len(table.blocks), len(table.blocks))
+
+    def _launches(self, gradients: Gradients, dtype: torch.dtype, n: int, blocks: int) -> Iterator[_Launch]:
+        programs = self.grid.count(blocks)
+        constants = {
+            "OPTIONS": self.options,
+            "COMPUTE": DTYPES[compute_dtype(self.buffers.weights)],
+            "GRADIENT": DTYPES[dtype],
+            "BLOCK": self.grid.block,
+            "num_warps": self.grid.warps,
+            # Contraction would round differently from the interpreter and between versions of Triton, and gain
+            # nothing: the kernels wait for memory.
+            "enable_fp_fusion": False,
+        }
+        if "clip_norm" in self.options.transforms:
+            count = self.options.transforms.index("clip_norm")
+            yield _Launch(
+                norm_kernel, programs, self._norm_arguments(gradients, n), constants | self._norm_constants(count)
+            )
+        arguments = (self.buffers, self.states, gradients, self.counters, self.scalars.tensor, n)
+        yield _Launch(update_kernel, programs, arguments, constants | self._update_constants())
+
+    def _norm_arguments(self, gradients: Gradients, n: int) -> tuple[Any, ...]:
+        counters = self.counters
+        return (self.buffers, gradients, counters.norm, self._partials, counters.ticket, self.scalars.tensor, n)
+
+    def _norm_constants(self, count: int) -> dict[str, Any]:
+        return {"COUNT": count, "PROGRAMS": len(self._partials)}
+
+    def _update_constants(self) -> dict[str, Any]:
+        reads, histogram = self.counters.reads, self.counters.histogram
+        return {
+            "COEFFICIENTS": self.rule.coefficients,
+            "RULE": self.rule.math,
+            "MICROBATCHES": 1 if reads is None else reads.numel(),
+            "HISTOGRAM": 1 if histogram is None else histogram.numel(),
+        }
+
+    def _with_norm(self, counters: Counters) -> Counters:
+        if "clip_norm" not in self.options.transforms:
+            return counters._replace(norm=None)
+        device = self.buffers.weights.device
+        self._partials = torch.zeros(triton.next_power_of_2(self.grid.programs), dtype=torch.float64, device=device)
+        return counters._replace(norm=torch.zeros(1, dtype=torch.float64, device=device))
+
+    def _run(self, launch: _Launch) -> None:
+        with _on(self.buffers.weights.device):
+            launch.kernel[(launch.programs,)](*launch.arguments, **launch.constants)
+
+
+def new_counters(rule: str | Rule, device: torch.device) -> Counters:
+    """Those that every update needs, at their first values."""
+    chosen = RULES[rule] if isinstance(rule, str) else rule
+    return Counters(
+        step=torch.zeros(1, dtype=torch.int64, device=device),
+        ticket=torch.zeros(1, dtype=torch.int32, device=device),
+        product=torch.ones(1, dtype=torch.float64, device=device) if chosen.product else None,
+    )
+
+
+def _on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Triton launches on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
