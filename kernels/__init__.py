@@ -1,6 +1,7 @@
-"""Update rules over lists of tensors: the arithmetic of an optimizer, without its bookkeeping.
+"""Updates in place: the arithmetic of optimizers, without their bookkeeping.
 
-Each file holds one rule: a version that equals torch.optim's loop bit for bit, and one fused call of torch's
-where torch has it. All lists of a call are parallel and share one dtype and one device; parameters and states
-change in place, gradients never do.
+A file of this folder holds one rule over lists of tensors in plain torch: what CPUs run, and the reference of `fused/`,
+the Triton kernels that GPUs run. Each rule equals torch.optim's loop bit for bit, with one fused call of torch's where
+torch has it. All lists of a call are parallel and share one dtype and one device; parameters and states change in
+place, gradients never do. `transforms.py` has what happens to a gradient before its rule, and to weights after it.
 """

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from asyncpipe.kernels.lists import scale
+from asyncpipe.kernels.lists import scale, scaled
+from asyncpipe.kernels.transforms import spike_coefficients
 
 __all__ = ["sgd", "sgd_fused"]
 
@@ -24,11 +25,16 @@ def sgd(
     weight_decay: float = 0.0,
     nesterov: bool = False,
     maximize: bool = False,
+    delay: float = 0.0,
 ) -> None:
     """Update `parameters` in place; `steps` counts each one's updates, this one included.
 
-    `momentum_buffers` may be empty where momentum is 0; what they hold before step 1 is never read.
+    `momentum_buffers` may be empty where momentum is 0; what they hold before step 1 is never read. `delay` is the
+    gradients' in updates, made up for by spike compensation (arXiv 2003.11666): 0 is plain SGD. ValueError where
+    that has no meaning.
     """
+    if delay != 0:
+        _require_plain_momentum(momentum, dampening, nesterov)
     if not parameters:
         return
     directions = list(torch._foreach_neg(gradients)) if maximize else gradients
@@ -36,8 +42,7 @@ def sgd(
         directions = list(torch._foreach_add(directions, parameters, alpha=weight_decay))
     if momentum != 0:
         _gather_momentum(momentum_buffers, directions, steps, momentum, dampening)
-        ahead = torch._foreach_add(directions, momentum_buffers, alpha=momentum) if nesterov else ()
-        directions = list(ahead) if nesterov else momentum_buffers
+        directions = _look_ahead(momentum_buffers, directions, momentum, nesterov, delay)
     torch._foreach_add_(parameters, directions, alpha=-lr)
 
 
@@ -85,6 +90,28 @@ def _gather_momentum(
         old = [buffers[i] for i in later]
         scale(old, momentum)
         torch._foreach_add_(old, [directions[i] for i in later], alpha=1 - dampening)
+
+
+def _look_ahead(
+    buffers: list[Tensor], directions: list[Tensor], momentum: float, nesterov: bool, delay: float
+) -> list[Tensor]:
+    """What to step along: the velocity, Nesterov's mixture of it with the gradient, or the delayed gradient's."""
+    if nesterov:
+        return list(torch._foreach_add(directions, buffers, alpha=momentum))
+    if delay == 0:
+        return buffers
+    by_velocity, by_gradient = spike_coefficients(momentum, delay)
+    ahead = scaled(buffers, by_velocity)
+    torch._foreach_add_(ahead, directions, alpha=by_gradient)
+    return ahead
+
+
+def _require_plain_momentum(momentum: float, dampening: float, nesterov: bool) -> None:
+    if nesterov or dampening != 0 or not 0 < momentum < 1:
+        raise ValueError(
+            "spike compensation needs a momentum between 0 and 1, no dampening and no nesterov, "
+            f"found momentum {momentum}, dampening {dampening}, nesterov {nesterov}"
+        )
 
 
 def _split_first(steps: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -1,19 +1,22 @@
-"""The built-in optimizers: sgd, adam, adamw and nadam, with their state in arenas like the parameters'."""
+"""The built-in optimizers: sgd, adam, adamw, nadam, lion and muon, with their state in arenas like the parameters'."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from asyncpipe.errors import CheckpointError, UsageError
 from asyncpipe.kernels.adam import adam, adam_fused
+from asyncpipe.kernels.lion import lion
+from asyncpipe.kernels.muon import is_matrix, muon
 from asyncpipe.kernels.nadam import nadam
 from asyncpipe.kernels.sgd import sgd, sgd_fused
 from asyncpipe.runtime.arena import Arena
-from asyncpipe.runtime.optimizer_options import read_options
+from asyncpipe.runtime.optimizer_options import read_non_negative, read_options
 from asyncpipe.runtime.update_rule import Arithmetic, ParameterState
 
 __all__ = ["BuiltinRule"]
@@ -26,85 +29,154 @@ KERNELS: Mapping[tuple[str, Arithmetic], Callable[..., None]] = {
     ("adamw", "default"): functools.partial(adam, decoupled_weight_decay=True),
     ("adamw", "fused"): functools.partial(adam_fused, decoupled_weight_decay=True),
     ("nadam", "default"): nadam,
+    ("lion", "default"): lion,
+    ("muon", "default"): muon,
+    ("muon", "fused"): functools.partial(muon, batched=True),
 }
+STATES: Mapping[str, tuple[str, ...]] = {
+    "sgd": ("momentum_buffer",),
+    "adam": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    "adamw": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    "nadam": ("exp_avg", "exp_avg_sq", "mu_product"),
+    "lion": ("exp_avg",),
+    "muon": ("momentum_buffer",),
+}
+"""What each kernel takes, in its order, under torch.optim's names."""
+NEEDED_BY: Mapping[tuple[str, str], str] = {
+    ("sgd", "momentum_buffer"): "momentum",
+    ("adam", "max_exp_avg_sq"): "amsgrad",
+    ("adamw", "max_exp_avg_sq"): "amsgrad",
+}
+"""The option without which a state is not kept; the kernel then takes an empty list."""
+ADAMW = "adamw_"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The views of an arena that one kernel updates, its options, and its rate as a multiple of the stage's."""
+
+    use: str
+    options: Mapping[str, object]
+    indices: list[int]
+    rate: float = 1.0
+
+    @property
+    def kept(self) -> list[str]:
+        needed_by = ((key, NEEDED_BY.get((self.use, key))) for key in STATES[self.use])
+        return [key for key, option in needed_by if option is None or self.options[option]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The trainable views of one part and one dtype: what one call of `kernel` takes."""
+
+    kernel: Callable[..., None]
+    states: tuple[str, ...]
+    indices: list[int]
+    rate: float
 
 
 class BuiltinRule:
-    """One kernel, its options, and one state; `use` is a name in `optimizer_options.OPTIONS`."""
+    """Kernels, their options, and one state; `use` is a name in `optimizer_options.OPTIONS`."""
 
     concurrent = True
 
     def __init__(self, arena: Arena, use: str, options: Mapping[str, object], arithmetic: Arithmetic) -> None:
-        values = read_options(use, options)
-        self._kernel = functools.partial(_choose_kernel(arena, use, arithmetic), **values)
+        parts = _divide(arena, use, read_options(use, options))
         self._arena = arena
-        self._groups = _indices_by_dtype(arena)
+        self._groups = [group for part in parts for group in _groups(arena, part, arithmetic)]
         self._steps = [0] * len(arena.views)
-        self._states = _new_states(arena, use, values)
+        self._states = _new_states(arena, parts)
 
     @property
     def state_bytes(self) -> int:
-        storages = (tensor.untyped_storage() for tensors in self._states.values() for tensor in tensors)
+        storages = (tensor.untyped_storage() for state in self._states for tensor in state.values())
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def apply(self, gradients: Sequence[Tensor | None], lr: float) -> None:
         for group in self._groups:
-            present = [(i, gradient) for i in group if (gradient := gradients[i]) is not None]
+            present = [(i, gradient) for i in group.indices if (gradient := gradients[i]) is not None]
             chosen = [i for i, _ in present]
             for i in chosen:
                 self._steps[i] += 1
-            self._kernel(
+            group.kernel(
                 [self._arena.views[i] for i in chosen],
                 [gradient for _, gradient in present],
-                *([tensors[i] for i in chosen] if tensors else [] for tensors in self._states.values()),
+                *([state[key] for i in chosen if key in (state := self._states[i])] for key in group.states),
                 [self._steps[i] for i in chosen],
-                lr=lr,
+                lr=lr * group.rate,
             )
 
     def parameter_states(self) -> list[ParameterState]:
         return [self._parameter_state(i) if step else {} for i, step in enumerate(self._steps)]
 
     def load_parameter_states(self, states: Sequence[ParameterState]) -> None:
-        kept = {key: tensors for key, tensors in self._states.items() if tensors}
-        for i, state in enumerate(states):
-            expected = {key: tuple(tensors[i].shape) for key, tensors in kept.items()} | {"step": ()}
-            _require_fit(self._arena.names[i], state, expected)
-        for i, state in enumerate(states):
+        for name, kept, state in zip(self._arena.names, self._states, states, strict=True):
+            expected = {key: tuple(tensor.shape) for key, tensor in kept.items()} | {"step": ()}
+            _require_fit(name, state, expected)
+        for i, (kept, state) in enumerate(zip(self._states, states, strict=True)):
             self._steps[i] = int(state.get("step", 0))
-            for key, tensors in kept.items():
-                tensors[i].copy_(torch.as_tensor(state.get(key, _initial(key))))
+            for key, tensor in kept.items():
+                tensor.copy_(torch.as_tensor(state.get(key, _initial(key))))
 
     def _parameter_state(self, i: int) -> ParameterState:
-        tensors = {key: tensors[i].clone() for key, tensors in self._states.items() if tensors}
-        return {"step": self._steps[i], **tensors}
+        return {"step": self._steps[i], **{key: tensor.clone() for key, tensor in self._states[i].items()}}
+
+
+def _divide(arena: Arena, use: str, values: Mapping[str, object]) -> list[Part]:
+    """One part, except for muon: it updates matrices and leaves the other parameters to AdamW."""
+    everything = list(range(len(arena.views)))
+    if use != "muon":
+        return [Part(use, values, everything)]
+    matrices = [i for i in everything if is_matrix(arena.views[i])]
+    _require_real("optimizer muon", arena, [i for i in matrices if arena.trainable[i]], "choose adamw")
+    for_adamw = {name.removeprefix(ADAMW): value for name, value in values.items() if name.startswith(ADAMW)}
+    ratio = read_non_negative(for_adamw.pop("lr_ratio"))
+    return [
+        Part("muon", {name: value for name, value in values.items() if not name.startswith(ADAMW)}, matrices),
+        Part("adamw", read_options("adamw", for_adamw), [i for i in everything if i not in set(matrices)], ratio),
+    ]
+
+
+def _groups(arena: Arena, part: Part, arithmetic: Arithmetic) -> list[Group]:
+    """Kernels take tensors of one dtype at a time; parameters that are not trainable belong to no group."""
+    kernel = functools.partial(_choose_kernel(arena, part.use, arithmetic), **part.options)
+    places = [(i, arena.layout.places[i]) for i in part.indices]
+    by_dtype = ([i for i, at in places if at.trainable and at.dtype == dtype] for dtype in arena.layout.lengths)
+    return [Group(kernel, STATES[part.use], indices, part.rate) for indices in by_dtype]
 
 
 def _choose_kernel(arena: Arena, use: str, arithmetic: Arithmetic) -> Callable[..., None]:
     if (use, arithmetic) not in KERNELS:
         raise UsageError(f"optimizer {use} has no fused arithmetic", "leave out `arithmetic: fused`")
-    complex_names = [place.name for place in arena.layout.places if place.dtype.is_complex]
-    if arithmetic == "fused" and complex_names:
-        raise UsageError(
-            f"fused arithmetic needs real parameters, found complex {', '.join(complex_names)}",
-            "leave out `arithmetic: fused`",
-        )
+    if arithmetic == "fused":
+        _require_real("fused arithmetic", arena, range(len(arena.views)), "leave out `arithmetic: fused`")
     return KERNELS[use, arithmetic]
 
 
-def _indices_by_dtype(arena: Arena) -> list[list[int]]:
-    """Kernels take tensors of one dtype at a time; parameters that are not trainable belong to no group."""
-    places = [(i, place) for i, place in enumerate(arena.layout.places) if place.trainable]
-    return [[i for i, place in places if place.dtype == dtype] for dtype in arena.layout.lengths]
+def _require_real(what: str, arena: Arena, indices: Iterable[int], hint: str) -> None:
+    names = [arena.names[i] for i in indices if arena.views[i].is_complex()]
+    if names:
+        raise UsageError(f"{what} needs real parameters, found complex {', '.join(names)}", hint)
 
 
-def _new_states(arena: Arena, use: str, options: Mapping[str, object]) -> dict[str, list[Tensor]]:
-    """The state lists in the order in which the kernel takes them; an unused one is empty."""
-    if use == "sgd":
-        return {"momentum_buffer": arena.like().views if options["momentum"] else []}
-    moments = {"exp_avg": arena.like().views, "exp_avg_sq": arena.like().views}
-    if use == "nadam":
-        return moments | {"mu_product": [_new_product() for _ in arena.views]}
-    return moments | {"max_exp_avg_sq": arena.like().views if options["amsgrad"] else []}
+def _new_states(arena: Arena, parts: Sequence[Part]) -> list[dict[str, Tensor]]:
+    """For each view what is kept of it, by name."""
+    states: list[dict[str, Tensor]] = [{} for _ in arena.views]
+    for part in parts:
+        for key in part.kept:
+            for i, tensor in zip(part.indices, _new_state(arena, part.indices, key), strict=True):
+                states[i][key] = tensor
+    return states
+
+
+def _new_state(arena: Arena, indices: Sequence[int], key: str) -> list[Tensor]:
+    if key == "mu_product":
+        return [_new_product() for _ in indices]
+    if len(indices) == len(arena.views):
+        return arena.like().views
+    # The offsets of a whole arena, but not its size.
+    return Arena.of((arena.names[i], arena.views[i]) for i in indices).like().views
 
 
 def _new_product() -> Tensor:

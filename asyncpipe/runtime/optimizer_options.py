@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asyncpipe.errors import UsageError
 
@@ -49,10 +49,30 @@ def read_betas(value: object) -> tuple[float, float]:
     return first, second
 
 
+def read_coefficients(value: object) -> tuple[float, float, float]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 3:
+        raise ValueError
+    first, second, third = map(read_number, value)
+    return first, second, third
+
+
+def read_iterations(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 100:
+        raise ValueError
+    return value
+
+
+def read_adjustment(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value in ADJUSTMENTS):
+        return value
+    raise ValueError
+
+
 def non_negative(default: float) -> Option:
     return Option(default, "a finite number of at least 0", read_non_negative)
 
 
+ADJUSTMENTS = ("original", "match_rms_adamw")
 FLAG = Option(False, "true or false", read_flag)
 BETAS = Option((0.9, 0.999), "two numbers from 0 up to, but not including, 1", read_betas)
 ADAM = {
@@ -81,8 +101,29 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
         "decoupled_weight_decay": FLAG,
         "maximize": FLAG,
     },
+    "lion": {
+        "betas": replace(BETAS, default=(0.9, 0.99)),
+        "weight_decay": non_negative(0.0),
+        "maximize": FLAG,
+    },
+    "muon": {
+        "weight_decay": non_negative(0.1),
+        "momentum": non_negative(0.95),
+        "nesterov": replace(FLAG, default=True),
+        "ns_coefficients": Option((3.4445, -4.7750, 2.0315), "three finite numbers", read_coefficients),
+        "eps": non_negative(1e-7),
+        "ns_steps": Option(5, "a whole number from 0 to 99", read_iterations),
+        "adjust_lr_fn": Option(None, f"null, {' or '.join(ADJUSTMENTS)}", read_adjustment),
+        "adamw_lr_ratio": non_negative(1.0),
+        "adamw_betas": BETAS,
+        "adamw_eps": non_negative(1e-8),
+        "adamw_weight_decay": non_negative(1e-2),
+    },
 }
-"""Names, meanings and defaults are those of torch.optim."""
+"""Names, meanings and defaults are those of torch.optim; of lion, which it lacks, those of the paper.
+
+`adamw_*` are for the parameters that muon leaves to AdamW, whose rate is `adamw_lr_ratio` times lr.
+"""
 
 
 def read_options(use: str, options: Mapping[str, object]) -> dict[str, object]:
@@ -98,7 +139,7 @@ def read_options(use: str, options: Mapping[str, object]) -> dict[str, object]:
             values[name] = allowed[name].read(value)
         except ValueError:
             problems.append(f"optimizer {use}: {name} must be {allowed[name].expected}, found {value!r}")
-    if not problems and values.get("nesterov") and (values["momentum"] == 0 or values["dampening"] != 0):
+    if not problems and use == "sgd" and values["nesterov"] and (values["momentum"] == 0 or values["dampening"] != 0):
         problems.append("optimizer sgd: nesterov needs a momentum above 0 and a dampening of 0")
     if problems:
         expected = "; ".join(f"{name}: {option.expected}" for name, option in allowed.items())

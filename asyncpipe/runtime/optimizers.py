@@ -22,7 +22,7 @@ __all__ = ["OptimizerSpec", "OptimizerState", "StageOptimizer", "make_optimizer"
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """`use`: sgd, adam, adamw, nadam, "torch.optim.NAME" or a class; `options`: torch.optim's, without lr."""
+    """`use`: sgd, adam, adamw, nadam, lion, muon, "torch.optim.NAME" or a class; `options`: its own, without lr."""
 
     use: str | type[torch.optim.Optimizer]
     lr: float

@@ -129,7 +129,7 @@ class Trainer:
         if compiled.schedule.update.write == "racy" and not all(o.concurrent for o in self.optimizers):
             raise UsageError(
                 f"optimizer {self.spec.use} takes one step at a time, and `write: racy` takes several at once",
-                "use sgd, adam, adamw or nadam, or `write: ordered`",
+                "use sgd, adam, adamw, nadam, lion or muon, or `write: ordered`",
             )
         self.staleness = StalenessRecord(compiled.stages)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from asyncpipe.kernels.adam import adam, adam_fused
+from asyncpipe.kernels.lion import lion
 from asyncpipe.kernels.nadam import nadam
 from asyncpipe.kernels.sgd import sgd, sgd_fused
 
@@ -22,6 +23,7 @@ Options = dict[str, object]
 Kernel = Callable[..., None]
 OptimizerClass = Callable[..., torch.optim.Optimizer]
 Case = tuple[Kernel, OptimizerClass, Options]
+KERNELS: list[Kernel] = [sgd, sgd_fused, adam, adam_fused, nadam, lion]
 
 
 def options_of(**choices: list[object]) -> Iterator[Options]:
@@ -100,6 +102,8 @@ def new_states(kernel: Kernel, start: list[Tensor]) -> list[list[Tensor]]:
     """Momentum buffers start with rubbish, because step 1 must not read them."""
     if kernel in (sgd, sgd_fused):
         return [[torch.full_like(tensor, 7.0) for tensor in start]]
+    if kernel is lion:
+        return [[torch.zeros_like(tensor) for tensor in start]]
     moments = [[torch.zeros_like(tensor) for tensor in start] for _ in range(2)]
     third = [torch.ones(()) for _ in start] if kernel is nadam else [torch.zeros_like(t) for t in start]
     return [*moments, third]
@@ -185,7 +189,7 @@ def test_default_and_fused_arithmetic_differ_only_in_last_bits() -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kernel", [sgd, sgd_fused, adam, adam_fused, nadam], ids=label)
+@pytest.mark.parametrize("kernel", KERNELS, ids=label)
 def test_parameters_at_different_steps_are_updated_as_if_alone(kernel: Kernel) -> None:
     """Parameters without a gradient at times lag behind: each has its own count."""
     start, gradients = draw(torch.float32, [17, 33]), draw_gradients(torch.float32, [17, 33])
@@ -199,14 +203,63 @@ def test_parameters_at_different_steps_are_updated_as_if_alone(kernel: Kernel) -
     assert_same_bits(together, [*first, *second])
 
 
-@pytest.mark.parametrize("kernel", [sgd, sgd_fused, adam, adam_fused, nadam], ids=label)
+@pytest.mark.parametrize("kernel", KERNELS, ids=label)
 def test_nothing_to_update_is_no_error(kernel: Kernel) -> None:
     kernel([], [], *([] for _ in new_states(kernel, [])), [], lr=LR)
 
 
 def test_empty_tensors_are_no_error() -> None:
-    for kernel in (sgd, sgd_fused, adam, adam_fused, nadam):
+    for kernel in KERNELS:
         start = [torch.randn(0), torch.randn(3)]
         (empty, other) = run_kernel(kernel, start, [[torch.randn(0), torch.ones(3)]], {})
         assert empty.shape == (0,)
         assert not torch.equal(other, start[1])
+
+
+@pytest.mark.parametrize("options", SGD, ids=label)
+def test_sgd_without_delay_has_the_bits_of_plain_sgd(options: Options) -> None:
+    start, gradients = draw(torch.float32, [1000]), draw_gradients(torch.float32, [1000])
+    delayed = run_kernel(sgd, start, gradients, {**options, "delay": 0.0})
+    assert_same_bits(delayed, run_torch(torch.optim.SGD, start, gradients, foreach=False, **options))
+
+
+def test_spike_compensation_takes_the_steps_worked_out_by_hand() -> None:
+    """m = 1/2, D = 2: a = 1/4, b = (1 - 1/4) / (1 - 1/2) = 3/2; lr 1, so w falls by v/4 + 3g/2 each time."""
+    w, velocity = torch.tensor([8.0], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    found = []
+    for step, gradient in enumerate([4.0, 0.0, -8.0], start=1):
+        sgd([w], [torch.tensor([gradient], dtype=torch.float64)], [velocity], [step], lr=1.0, momentum=0.5, delay=2.0)
+        found.append((velocity.item(), w.item()))
+    assert found == [(4.0, 1.0), (2.0, 0.5), (-7.0, 14.25)]
+
+
+@pytest.mark.parametrize("delay", [1.0, 3.0, 8.0])
+def test_spike_compensation_restores_the_weight_of_a_late_gradient(delay: float) -> None:
+    """One gradient that comes `delay` updates late has moved w as far, once applied, as one in time by then."""
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    in_time, late = zero.clone(), zero.clone()
+    buffers = [zero.clone(), zero.clone()]
+    for step in range(1, 30):
+        sgd([in_time], [one if step == 2 else zero], [buffers[0]], [step], lr=1.0, momentum=0.9)
+        gradient = one if step == 2 + delay else zero
+        sgd([late], [gradient], [buffers[1]], [step], lr=1.0, momentum=0.9, delay=delay)
+        if step >= 2 + delay:
+            torch.testing.assert_close(late, in_time, rtol=1e-13, atol=0)
+
+
+def test_spike_compensation_for_a_delay_of_one_is_nesterov_momentum() -> None:
+    start, gradients = draw(torch.float64, [1000]), draw_gradients(torch.float64, [1000])
+    options: Options = {"momentum": 0.9, "weight_decay": 0.1, "maximize": True}
+    found = run_kernel(sgd, start, gradients, {**options, "delay": 1.0})
+    expected = run_torch(torch.optim.SGD, start, gradients, nesterov=True, **options)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"momentum": 1.0}, {"momentum": 0.9, "dampening": 0.1}, {"momentum": 0.9, "nesterov": True}],
+    ids=label,
+)
+def test_spike_compensation_is_refused_where_it_has_no_meaning(options: Options) -> None:
+    with pytest.raises(ValueError, match="spike compensation needs a momentum between 0 and 1, no dampening"):
+        sgd([torch.zeros(1)], [torch.ones(1)], [torch.zeros(1)], [1], lr=0.1, delay=2.0, **options)  # type: ignore[arg-type]

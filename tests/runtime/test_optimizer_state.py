@@ -20,6 +20,9 @@ SPECS = [
     OptimizerSpec("adam", LR, {"amsgrad": True}),
     OptimizerSpec("adamw", LR, {}, "fused"),
     OptimizerSpec("nadam", LR),
+    OptimizerSpec("lion", LR),
+    OptimizerSpec("muon", LR),
+    OptimizerSpec("muon", LR, {}, "fused"),
     OptimizerSpec("torch.optim.Adagrad", LR),
     OptimizerSpec("torch.optim.RMSprop", LR, {"momentum": 0.9}),
 ]
@@ -120,6 +123,30 @@ def test_entries_have_the_names_and_values_of_torch(use: str) -> None:
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(kept[key], dtype=torch.float32))
 
 
+def test_muon_keeps_the_states_of_two_optimizers_of_torch() -> None:
+    optimizer = make_optimizer(OptimizerSpec("muon", LR, {"adamw_lr_ratio": 0.5}), new_arena())
+    take_steps(optimizer, range(3))
+    kept = optimizer.state()["parameters"]
+    assert kept["unused"] == {}
+    for name, use, lr in (("weight", "torch.optim.Muon", LR), ("bias", "torch.optim.AdamW", LR / 2)):
+        i = ["weight", "bias"].index(name)
+        alone = make_optimizer(OptimizerSpec(use, lr), Arena.of([(name, nn.Parameter(new_arena().views[i]))]))
+        for seed in range(3):
+            alone.step([gradients(seed)[i]], lr)
+        expected = alone.state()["parameters"][name] | {"step": 3}
+        assert kept[name].keys() == expected.keys()
+        assert all(torch.equal(torch.as_tensor(kept[name][key]), torch.as_tensor(expected[key])) for key in expected)
+
+
+def test_state_of_a_matrix_does_not_fit_a_bias() -> None:
+    state = make_optimizer(OptimizerSpec("muon", LR), new_arena()).state()
+    optimizer = make_optimizer(OptimizerSpec("muon", LR), new_arena())
+    take_steps(optimizer, range(1))
+    state["parameters"]["bias"] = optimizer.state()["parameters"]["weight"]
+    with pytest.raises(CheckpointError, match="optimizer state of bias: expected entries of shapes"):
+        optimizer.load_state(state)
+
+
 def test_state_of_other_parameters_is_refused() -> None:
     state = make_optimizer(SPECS[0], new_arena()).state()
     other = make_optimizer(SPECS[0], Arena.of(nn.Linear(3, 5).named_parameters()))
@@ -163,6 +190,13 @@ def test_state_bytes_are_those_of_the_arenas() -> None:
     assert state_bytes("adam") == 2 * arena.bytes
     assert state_bytes("adam", amsgrad=True) == 3 * arena.bytes
     assert state_bytes("nadam") == 2 * arena.bytes + 2 * 4
+    assert state_bytes("lion") == arena.bytes
+
+
+def test_muon_keeps_one_tensor_for_a_matrix_and_two_for_another_parameter() -> None:
+    parameters = {"matrix": torch.zeros(40, 3), "filters": torch.zeros(2, 2, 2, 2), "bias": torch.zeros(3)}
+    arena = Arena.of((name, nn.Parameter(tensor)) for name, tensor in parameters.items())
+    assert make_optimizer(OptimizerSpec("muon", LR), arena).state_bytes == 4 * (128 + 16 + 2 * 16)
 
 
 def test_state_bytes_of_a_torch_class_are_those_of_its_tensors() -> None:

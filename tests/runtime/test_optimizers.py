@@ -18,6 +18,7 @@ from asyncpipe.runtime.arena import Arena
 from asyncpipe.runtime.optimizers import OptimizerSpec, StageOptimizer, make_optimizer
 from asyncpipe.runtime.torch_private import version_counter
 from asyncpipe.runtime.update_rule import Arithmetic
+from tests.runtime.reference_optimizers import Lion, MuonAndAdamW
 
 LR = 0.02
 UPDATES = 50
@@ -64,16 +65,25 @@ SGD += options_of(momentum=[0.9], nesterov=[True], weight_decay=DECAY, maximize=
 ADAM = options_of(betas=[(0.8, 0.9)], eps=[1e-6], weight_decay=DECAY, amsgrad=BOTH, maximize=BOTH)
 NADAM = options_of(momentum_decay=[4e-3, 0.1], maximize=BOTH)
 NADAM += options_of(momentum_decay=[4e-3, 0.1], weight_decay=[0.1], decoupled_weight_decay=BOTH, maximize=BOTH)
+LION = options_of(betas=[(0.8, 0.9)], weight_decay=DECAY, maximize=BOTH)
+ADAMW: Options = {"adamw_lr_ratio": 0.5, "adamw_betas": (0.8, 0.9), "adamw_eps": 1e-6, "adamw_weight_decay": 0.0}
+MUON: list[Options] = [
+    {"nesterov": False, "momentum": 0.8},
+    {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 4, **ADAMW},
+]
 CASES = [("sgd", options) for options in SGD]
 CASES += [(use, options) for use in ("adam", "adamw") for options in [{}, *ADAM]]
 CASES += [("adam", {"decoupled_weight_decay": True, "weight_decay": 0.1})]
+FUSED_CASES = CASES.copy()
 CASES += [("nadam", options) for options in NADAM]
-FUSED_CASES = [(use, options) for use, options in CASES if use != "nadam"]
-CLASSES: dict[str, type[torch.optim.Optimizer]] = {
+CASES += [(use, options) for use, choices in (("lion", LION), ("muon", MUON)) for options in [{}, *choices]]
+CLASSES: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "nadam": torch.optim.NAdam,
+    "lion": Lion,
+    "muon": MuonAndAdamW,
 }
 
 
@@ -140,6 +150,23 @@ def test_training_equals_torch_bit_for_bit(name: str, use: str, options: Options
 @pytest.mark.parametrize(("use", "options"), FUSED_CASES, ids=label)
 def test_fused_training_equals_fused_torch_bit_for_bit(use: str, options: Options) -> None:
     assert_trains_like_torch("conv", OptimizerSpec(use, LR, options, "fused"), CLASSES[use], fused=True)
+
+
+def test_fused_muon_differs_in_last_bits_only() -> None:
+    network = nn.Sequential(*(nn.Linear(16, 16) for _ in range(3)))
+    arenas = [Arena.of(network.named_parameters()) for _ in range(2)]
+    arithmetics: list[Arithmetic] = ["default", "fused"]
+    optimizers = [
+        make_optimizer(OptimizerSpec("muon", LR, {}, arithmetic), arena)
+        for arena, arithmetic in zip(arenas, arithmetics, strict=True)
+    ]
+    for _ in range(10):
+        gradients: list[Tensor | None] = [torch.randn_like(view) for view in arenas[0].views]
+        for optimizer in optimizers:
+            optimizer.step(gradients, LR)
+    for one, other, start in zip(arenas[0].views, arenas[1].views, network.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0.02 * LR)
+        assert (one - start).abs().max() > LR
 
 
 @pytest.mark.parametrize("arithmetic", ["default", "fused"])
@@ -314,7 +341,7 @@ def test_mixed_dtypes_and_frozen_parameters_are_updated_as_by_torch() -> None:
         arena = Arena.of(parameters.items())
         optimizer = make_optimizer(OptimizerSpec(use, LR), arena)
         plain_parameters = [nn.Parameter(p.detach().clone(), p.requires_grad) for p in parameters.values()]
-        plain = optimizer_class(plain_parameters, lr=LR)  # type: ignore[call-arg]
+        plain = optimizer_class([p for p in plain_parameters if p.requires_grad], lr=LR)
         for _ in range(3):
             gradients = [torch.randn_like(p) if p.requires_grad else None for p in plain_parameters]
             optimizer.step(gradients, LR)
@@ -325,7 +352,7 @@ def test_mixed_dtypes_and_frozen_parameters_are_updated_as_by_torch() -> None:
             assert torch.equal(view, parameter)
 
 
-@pytest.mark.parametrize("use", ["sgd", "adam", "nadam", "torch.optim.Adagrad"])
+@pytest.mark.parametrize("use", [*CLASSES, "torch.optim.Adagrad"])
 def test_stage_without_parameters_takes_steps_of_nothing(use: str) -> None:
     optimizer = make_optimizer(OptimizerSpec(use, LR), Arena.of([]))
     optimizer.step([], LR)
