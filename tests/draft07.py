@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, parse_text
+from asyncpipe.errors import Position
+from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, Sequence, parse_text
 
-__all__ = ["findings", "plain_document"]
+__all__ = ["findings", "plain_document", "tree"]
 
 Schema = dict[str, Any]
 _ANNOTATIONS = {"$schema", "title", "description", "default", "examples"}
@@ -38,6 +40,18 @@ def _plain(node: Node) -> Any:
     if isinstance(node, Mapping):
         return {key.text: _plain(value) for key, value in node.items}
     return [_plain(item) for item in node.items]
+
+
+def tree(value: Any) -> Node:
+    """The nodes of plain values, as their JSON text would give, but all at one place."""
+    where = Position("document", 1, 1)
+    if isinstance(value, dict):
+        keys = [(Scalar(key, key, where, quoted=True), tree(item)) for key, item in value.items()]
+        return Mapping(tuple(keys), where)
+    if isinstance(value, list):
+        return Sequence(tuple(map(tree, value)), where)
+    is_text = isinstance(value, str)
+    return Scalar(value, value if is_text else json.dumps(value), where, quoted=is_text)
 
 
 def findings(schema: Schema, value: Any, path: str = "") -> list[str]:

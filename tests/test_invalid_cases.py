@@ -142,7 +142,9 @@ def test_run_names_every_part_that_it_cannot_train(
 WORDS = """
     F B I W U m g s S D last lo hi [ ] { } , : - + * // % 0 1 2 3 7 100 after when and or not ( ) == < 0..last ..
     runs count per stage device stages order body in_flight rules update every write racy weights same costs expect job
-    place streams null true 0.5 1e3 & ~ # ' " é
+    place streams null true 0.5 1e3 & ~ # ' " é R SYNC ratio 1:2 auto table 1f1b assign dynamic priority sms extends sgd
+    lag(2) predict ema(0.9) private atomic overwrite owner stream scope partition alternate commit gradient shrink spike
+    aux local synthetic recompute full invert mode replicas sync allreduce grad average outer push random SEND devices
 """
 
 

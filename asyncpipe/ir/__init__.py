@@ -2,6 +2,7 @@
 
 from asyncpipe.ir.action import AUTHORED, TRANSFERS, Action, Op, parse_action, parse_relative, relative_text
 from asyncpipe.ir.parser import parse_program, parse_table
+from asyncpipe.ir.partition import Blocks
 from asyncpipe.ir.program import Instruction, Kind, Launch, Program, ProgramStream
 from asyncpipe.ir.replay import Event, replay
 from asyncpipe.ir.table import Cell, Table, TableStream
@@ -10,6 +11,7 @@ __all__ = [
     "AUTHORED",
     "TRANSFERS",
     "Action",
+    "Blocks",
     "Cell",
     "Event",
     "Instruction",

@@ -100,17 +100,18 @@ class Diagram:
 
     def predecessors(self, action: Action, n: int | None = None) -> Iterator[tuple[Action, Origin]]:
         """What `action` waits for, with the reason; with `n`, in a run of n microbatches."""
-        updates = None if n is None else -(-n // self.every)
         for family in self.families[action.op, action.stage]:
             index = family.index(action.index, n)
-            limit = updates if family.source.by_update else n
-            if index is not None and index >= 0 and (limit is None or index < limit):
-                source = Action(family.stage, family.source, index)
-                if self.exists:
-                    source = self.resolved(source)
-                    if not self.is_action(source):
-                        continue
-                yield source, family.origin
+            if index is None or index < 0:
+                continue
+            if n is not None and index >= (-(-n // self.every) if family.source.by_update else n):
+                continue
+            source = Action(family.stage, family.source, index)
+            if self.exists:
+                source = self.resolved(source)
+                if not self.is_action(source):
+                    continue
+            yield source, family.origin
 
     def is_action(self, action: Action) -> bool:
         """Whether the diagram has this action; of a partitioned backward, say, it has not every index."""
@@ -125,7 +126,7 @@ class Diagram:
         if self.lowest is None:
             return action
         if action.op in _BACKWARD:
-            return action._replace(stage=max(action.stage, self.lowest(action.index)))
+            return Action(max(action.stage, self.lowest(action.index)), action.op, action.index)
         while action.op is Op.U and action.index > 0 and not self.is_action(action):
             action = action.shifted(-1)
         return action

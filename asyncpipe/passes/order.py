@@ -53,16 +53,16 @@ class Replay:
 
     def __init__(self, diagram: Diagram, duration: Duration) -> None:
         self.diagram = diagram
-        self.duration = duration
+        self.cost = {key: duration(*key) for key in diagram.ops}
         self.time = 0
         self.lanes = [_Lane(stream) for stream in diagram.streams]
         self.times: dict[Action, tuple[int, int]] = {}
         self.sequence: dict[Action, int] = {}
         self.frontier = dict.fromkeys(diagram.ops, 0)
-        """Everything before is done; `done` holds what is done beyond, and `furthest` is one past all that is done."""
+        """Everything before is done; bit i of `done` tells of frontier + i; `furthest` is one past all that is done."""
         self.furthest = dict.fromkeys(diagram.ops, 0)
         self.made = dict.fromkeys(diagram.ops, 0)
-        self.done: dict[tuple[Op, int], set[int]] = {key: set() for key in diagram.ops}
+        self.done = dict.fromkeys(diagram.ops, 0)
         self.missing: dict[Action, int] = {}
         self.waiters: dict[Action, list[Action]] = {}
         self.taken: dict[tuple[int, int], int] = {}
@@ -118,10 +118,12 @@ class Replay:
 
     def _pass(self, key: tuple[Op, int], index: int) -> None:
         """Counts an action as done: it is finished, or the diagram does not have it."""
-        self.done[key].add(index)
-        while self.frontier[key] in self.done[key]:
-            self.done[key].remove(self.frontier[key])
-            self.frontier[key] += 1
+        done, frontier = self.done[key], self.frontier[key]
+        done |= 1 << (index - frontier)
+        while done & 1:
+            done >>= 1
+            frontier += 1
+        self.done[key], self.frontier[key] = done, frontier
 
     def _create(self, action: Action) -> None:
         before = [source for source, _ in self.diagram.predecessors(action) if not self.is_done(source)]
@@ -133,7 +135,8 @@ class Replay:
 
     def is_done(self, action: Action) -> bool:
         key = (action.op, action.stage)
-        return action.index < self.frontier[key] or action.index in self.done[key]
+        beyond = action.index - self.frontier[key]
+        return beyond < 0 or self.done[key] >> beyond & 1 == 1
 
     def _ready(self, action: Action) -> None:
         number = self.lane_of(action)
@@ -141,7 +144,7 @@ class Replay:
         if lane.stream.body and lane.nexts != action:
             return
         key = (self.diagram.microbatch(action), self.diagram.data_order(action.op, action.stage))
-        if self.duration(action.op, action.stage) == 0:
+        if self.cost[action.op, action.stage] == 0:
             heapq.heappush(self.free, ((0 if action.op.by_update else 1, *key), action))
         else:
             queue = lane.ready if number is not None else self.pool.setdefault(lane.stream.group, [])
@@ -226,15 +229,16 @@ class Replay:
     def _finish(self, number: int, lane: _Lane, action: Action) -> None:
         key = (action.op, action.stage)
         self._pass(key, action.index)
-        self.furthest[key] = max(self.furthest[key], action.index + 1)
         del self.missing[action]
         for waiter in self.waiters.pop(action, ()):
             self.missing[waiter] -= 1
             if self.missing[waiter] == 0:
                 self._ready(waiter)
-        self._make(key)
-        if self.is_dynamic and self.furthest[key] * (self.diagram.every if key[0].by_update else 1) > self.leading:
-            self._lead(key)
+        if action.index >= self.furthest[key]:
+            self.furthest[key] = action.index + 1
+            self._make(key)
+            if self.is_dynamic and self.furthest[key] * (self.diagram.every if key[0].by_update else 1) > self.leading:
+                self._lead(key)
         self.idle.add(number)
         for waiting in (*lane.waiting_free, *self.pool_free.pop(lane.stream.group, ())):
             self._ready(waiting)
@@ -270,7 +274,7 @@ class Replay:
                 self._take(number, pool[0][1])
             if lane.ready:
                 _, action = heapq.heappop(lane.ready)
-                end = self.time + self.duration(action.op, action.stage)
+                end = self.time + self.cost[action.op, action.stage]
                 self._record(number, action, end)
                 lane.running, lane.ends = action, end
                 rank = 0 if action.op.by_update else 1
@@ -291,10 +295,7 @@ class Replay:
     def state(self, base: int) -> Hashable:
         """Everything that decides the future, relative to microbatch `base` and the present time."""
         update = base // self.diagram.every
-        frontiers = []
-        for (op, stage), value in self.frontier.items():
-            origin = update if op.by_update else base
-            frontiers.append((value - origin, frozenset(i - origin for i in self.done[op, stage])))
+        frontiers = tuple(f - (update if op.by_update else base) for (op, _), f in self.frontier.items())
         lanes = []
         for lane in self.lanes:
             running = lane.running
@@ -307,7 +308,7 @@ class Replay:
                     lane.ends - self.time,
                 )
             lanes.append((relative, lane.line, lane.iteration - base if lane.stream.body else 0))
-        return tuple(frontiers), tuple(lanes), self._taken_since(base)
+        return frontiers, tuple(self.done.values()), tuple(lanes), self._taken_since(base)
 
     def _taken_since(self, base: int) -> tuple[tuple[int, int, int], ...]:
         """Who has taken which of the microbatches that are not through yet; forgets the others."""

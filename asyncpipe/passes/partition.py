@@ -1,15 +1,13 @@
-"""`update.scope`: workers that update, and back-propagate to, their own block of stages only (PASSM+, LPPSGD).
-
-Worker c of P takes microbatch m where m % P == c; its block are the stages s with s * P // S == c.
-"""
+"""`update.scope`: workers that update, and back-propagate to, their own block of stages only (PASSM+, LPPSGD)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from asyncpipe.errors import Report
-from asyncpipe.ir import Op
+from asyncpipe.ir import Blocks, Op
 from asyncpipe.passes.place_streams import Owner
 from asyncpipe.schedule import Schedule
 
@@ -38,26 +36,15 @@ def partition_of(schedule: Schedule, stages: int, owner: Owner, report: Report) 
         message = f"`scope: {scope}` gives each of {workers} workers a block of its own, but there are {stages} stages"
         report.error("AP606", message, schedule.where("update"), "use at most as many workers as stages")
         return Partition()
-    alternate = scope == "alternate"
-
-    def whole(m: int) -> bool:
-        return alternate and m // workers % 2 == 0
-
-    def lowest(m: int) -> int:
-        return 0 if whole(m) else -(-(m % workers) * stages // workers)
-
+    blocks = Blocks(stages, workers, scope == "alternate")
     exists: Exists = {}
     for stage in range(stages):
         for op in (Op.B, Op.I, Op.W, Op.R):
             if (op, stage) in owner:
-                exists[op, stage] = _reached(stage, lowest)
-        exists[Op.U, stage] = _updated(stage, stages, workers, whole)
-    return Partition(exists, lowest, workers * (2 if alternate else 1))
+                exists[op, stage] = _reached(stage, blocks)
+        exists[Op.U, stage] = partial(blocks.updates, stage)
+    return Partition(exists, blocks.lowest, workers * (2 if blocks.alternate else 1))
 
 
-def _reached(stage: int, lowest: Callable[[int], int]) -> Callable[[int], bool]:
-    return lambda m: stage >= lowest(m)
-
-
-def _updated(stage: int, stages: int, workers: int, whole: Callable[[int], bool]) -> Callable[[int], bool]:
-    return lambda g: whole(g) or stage * workers // stages == g % workers
+def _reached(stage: int, blocks: Blocks) -> Callable[[int], bool]:
+    return lambda m: stage >= blocks.lowest(m)

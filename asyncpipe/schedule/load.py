@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from asyncpipe.errors import Position, ScheduleError, UsageError, did_you_mean
@@ -22,6 +23,11 @@ _LIBRARY = Path(__file__).resolve().parent.parent / "schedules"
 
 def library() -> dict[str, Path]:
     """The built-in schedules by name."""
+    return dict(_library())
+
+
+@cache
+def _library() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_LIBRARY.glob("*.yaml"), key=lambda path: path.stem)}
 
 

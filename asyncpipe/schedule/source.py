@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,21 @@ def _decode(data: bytes, where: Position, report: Report) -> str | None:
 
 def parse_text(text: str, file: str, report: Report) -> Node | None:
     """The node tree of one YAML document, or None after a syntax error (AP101) or a refused feature (AP102)."""
+    node, findings = _parsed(text, file)
+    for finding in findings:
+        report.add(finding)
+    return node
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str, file: str) -> tuple[Node | None, tuple[Diagnostic, ...]]:
+    """Kept, since YAML takes most of the time of reading: the files of one command extend the same few."""
+    report = Report()
+    node = _composed(text, file, report)
+    return node, tuple(report.diagnostics)
+
+
+def _composed(text: str, file: str, report: Report) -> Node | None:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from asyncpipe.compiler import Compiled
+from asyncpipe.passes import order
+from asyncpipe.verify import asynchrony
 from tests.compiler import properties
 from tests.compiler.instances import try_to_compile
 from tests.compiler.random_schedules import Case, cases
@@ -14,7 +18,14 @@ LENGTHS = st.integers(1, 59)
 
 
 def instance(case: Case) -> Compiled:
-    found = try_to_compile(case)
+    """The compiler's limits are an eighth here: what never repeats takes most of the time, only to be passed over."""
+    ahead, actions = order.MAX_AHEAD // 8, order._MAX_ACTIONS // 8
+    with (
+        mock.patch.object(order, "MAX_AHEAD", ahead),
+        mock.patch.object(asynchrony, "MAX_AHEAD", ahead),
+        mock.patch.object(order, "_MAX_ACTIONS", actions),
+    ):
+        found = try_to_compile(case)
     assume(isinstance(found, Compiled))
     assert isinstance(found, Compiled)
     return found

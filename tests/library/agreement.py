@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from asyncpipe.compiler import Compiled
-from asyncpipe.ir import Action, Op
+from asyncpipe.ir import Action, Op, Table
 from tests.library.plain_clock import PlainRun, run
 from tests.library.plain_diagram import PlainAction, PlainDiagram
 
@@ -39,13 +39,12 @@ def assert_agrees(compiled: Compiled, name: str, n: int, changes: dict[str, Any]
             ours = Action(action[0], Op(action[1]), action[2])
             ticks = compiled.plan.time(ours, diagram.every)
             assert tuple(t * compiled.ticks.unit for t in ticks) == times, ours
-    _assert_same_reads(compiled, found, until)
+    _assert_same_reads(table, found, until)
     return found
 
 
-def _assert_same_reads(compiled: Compiled, found: PlainRun, until: int) -> None:
+def _assert_same_reads(table: Table, found: PlainRun, until: int) -> None:
     """The body states what it reads in the long run: what its first iterations stash may be of the warmup."""
-    table = compiled.table(2 * until)
     for stream in table.streams:
         cells = [(cell.action, cell.reads) for cell in stream.warmup]
         for k in range(table.iterations or 0):

@@ -77,6 +77,7 @@ class PlainDiagram:
         self.add_replicas()
         self.add_transfers()
         self.before = {a: {s for s in self.sources(a) if s in self.stream_of} for a in self.stream_of}
+        self.costs = {(s, op): self.cost_of(s, op) for s, op in {action[:2] for action in self.stream_of}}
 
     # -- expressions, costs, indices -----------------------------------------------------------------------
 
@@ -97,7 +98,9 @@ class PlainDiagram:
         return range(self.S) if isinstance(recompute, str) else self.span(recompute.get("stages", "0..last"))
 
     def cost(self, action: PlainAction) -> Fraction:
-        stage, op, _ = action
+        return self.costs[action[:2]]
+
+    def cost_of(self, stage: int, op: str) -> Fraction:
         spent = self.time("SEND" if op in COPIES else op, stage)
         mode = self.file.get("recompute", "none")
         full = (mode if isinstance(mode, str) else mode["mode"]) == "full"

@@ -14,8 +14,9 @@ import pytest
 
 from asyncpipe.cli.schema import job_schema, schedule_schema
 from asyncpipe.ir import Op
-from asyncpipe.schedule import library, load, load_text
+from asyncpipe.schedule import library, load
 from asyncpipe.schedule.expression import Name, Number, parse_expression
+from asyncpipe.schedule.format import SCHEDULE as FORMAT
 from asyncpipe.schedule.job import JOB, job_library
 from asyncpipe.schedule.json_schema import (
     DRAFT,
@@ -26,10 +27,10 @@ from asyncpipe.schedule.json_schema import (
     partial,
     schema_of,
 )
-from asyncpipe.schedule.kinds import Choice, Integer, Key, ListOf, MapOf, Object, OneOf, Parsed, Real, Text
+from asyncpipe.schedule.kinds import MISSING, Choice, Integer, Key, ListOf, MapOf, Object, OneOf, Parsed, Real, Text
 from asyncpipe.schedule.rule import parse_rule
-from asyncpipe.schedule.source import Node, Report
-from tests.draft07 import findings, plain_document
+from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, parse_text
+from tests.draft07 import findings, plain_document, tree
 
 CASES = Path(__file__).parents[1] / "cases" / "invalid"
 NAMES = ("s", "S", "D", "last")
@@ -40,8 +41,9 @@ MINE = "asyncpipe: 1\nstreams: {main: {runs: [F, B, U]}}\n"
 
 
 def accepts_schedule(document: Any) -> bool:
+    """Without a way through text, which is most of the time of reading; the documents extend nothing."""
     report = Report()
-    return load_text(json.dumps(document), "mutant.yaml", report) is not None and not report.has_errors
+    return FORMAT.read(tree(document), report) is not MISSING and not report.has_errors
 
 
 @pytest.mark.parametrize("name", library())
@@ -99,6 +101,22 @@ def test_what_the_format_accepts_is_never_flagged(name: str) -> None:
             accepted += 1
             assert findings(SCHEDULE, document) == [], json.dumps(document)
     assert accepted > 10
+
+
+def without_places(node: Node) -> object:
+    if isinstance(node, Scalar):
+        return node.value, node.text, node.quoted
+    if isinstance(node, Mapping):
+        return [(without_places(key), without_places(item)) for key, item in node.items]
+    return tuple(map(without_places, node.items))
+
+
+@pytest.mark.parametrize("name", library())
+def test_tree_of_a_document_is_read_as_its_text_is(name: str) -> None:
+    document = plain_document(str(load(name)))
+    parsed = parse_text(json.dumps(document), "mutant.yaml", Report())
+    assert parsed is not None
+    assert without_places(tree(document)) == without_places(parsed)
 
 
 def structural_cases() -> list[str]:
