@@ -11,6 +11,8 @@ from collections.abc import Iterator
 # Before anything imports torch, and inherited by subprocesses: several workers with a thread pool each would
 # fight for the cores, and sums are bit-equal only between runs with equally many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Read when triton is imported: its kernels run in its interpreter, on the CPU. With 0 they are compiled for the GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
 from hypothesis import settings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asyncpipe.errors import CheckpointError, UsageError
+from asyncpipe.errors import UsageError
 from asyncpipe.kernels.adam import adam, adam_fused
 from asyncpipe.kernels.lion import lion
 from asyncpipe.kernels.muon import is_matrix, muon
@@ -17,7 +17,7 @@ from asyncpipe.kernels.nadam import nadam
 from asyncpipe.kernels.sgd import sgd, sgd_fused
 from asyncpipe.runtime.arena import Arena
 from asyncpipe.runtime.optimizer_options import read_non_negative, read_options
-from asyncpipe.runtime.update_rule import Arithmetic, ParameterState
+from asyncpipe.runtime.update_rule import Arithmetic, ParameterState, require_fit
 
 __all__ = ["BuiltinRule"]
 
@@ -93,14 +93,16 @@ class BuiltinRule:
         storages = (tensor.untyped_storage() for state in self._states for tensor in state.values())
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
-    def apply(self, gradients: Sequence[Tensor | None], lr: float) -> None:
+    def apply(self, gradients: Sequence[Tensor | None], lr: float, views: Sequence[Tensor] | None = None) -> None:
+        """`views`: to change instead of the arena's."""
+        views = self._arena.views if views is None else views
         for group in self._groups:
             present = [(i, gradient) for i in group.indices if (gradient := gradients[i]) is not None]
             chosen = [i for i, _ in present]
             for i in chosen:
                 self._steps[i] += 1
             group.kernel(
-                [self._arena.views[i] for i in chosen],
+                [views[i] for i in chosen],
                 [gradient for _, gradient in present],
                 *([state[key] for i in chosen if key in (state := self._states[i])] for key in group.states),
                 [self._steps[i] for i in chosen],
@@ -113,7 +115,7 @@ class BuiltinRule:
     def load_parameter_states(self, states: Sequence[ParameterState]) -> None:
         for name, kept, state in zip(self._arena.names, self._states, states, strict=True):
             expected = {key: tuple(tensor.shape) for key, tensor in kept.items()} | {"step": ()}
-            _require_fit(name, state, expected)
+            require_fit(name, state, expected)
         for i, (kept, state) in enumerate(zip(self._states, states, strict=True)):
             self._steps[i] = int(state.get("step", 0))
             for key, tensor in kept.items():
@@ -187,13 +189,3 @@ def _new_product() -> Tensor:
 
 def _initial(key: str) -> float:
     return 1.0 if key == "mu_product" else 0.0
-
-
-def _require_fit(name: str, state: ParameterState, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """A state is empty, or has exactly the expected entries with their shapes."""
-    found = {key: tuple(torch.as_tensor(value).shape) for key, value in state.items()}
-    if found and found != expected:
-        raise CheckpointError(
-            f"optimizer state of {name}: expected entries of shapes {dict(expected)}, found {found}",
-            "resume with the optimizer and the options that wrote the checkpoint",
-        )

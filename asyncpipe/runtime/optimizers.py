@@ -10,24 +10,33 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from asyncpipe.errors import CheckpointError, InternalError, UsageError
+from asyncpipe.errors import CheckpointError, InternalError, MachineError, UsageError
 from asyncpipe.runtime.arena import Arena, Place
+from asyncpipe.runtime.attached_rule import AttachedRule
+from asyncpipe.runtime.attachments import Attachments
 from asyncpipe.runtime.builtin_rule import BuiltinRule
 from asyncpipe.runtime.optimizer_options import OPTIONS, read_non_negative, suggestion
 from asyncpipe.runtime.torch_rule import PREFIX, TorchRule, find_optimizer_class
-from asyncpipe.runtime.update_rule import Arithmetic, ParameterState, UpdateRule
+from asyncpipe.runtime.update_rule import Arithmetic, ParameterState, Precision, UpdateRule
 
 __all__ = ["OptimizerSpec", "OptimizerState", "StageOptimizer", "make_optimizer"]
+
+FUSED_ON_CUDA = ("sgd", "adam", "adamw", "nadam", "lion")
+"""Those with a Triton kernel, which then is their only arithmetic on CUDA."""
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """`use`: sgd, adam, adamw, nadam, lion, muon, "torch.optim.NAME" or a class; `options`: its own, without lr."""
+    """`use`: sgd, adam, adamw, nadam, lion, muon, "torch.optim.NAME" or a class; `options`: its own, without lr.
+
+    precision: of half-precision weights, on CUDA.
+    """
 
     use: str | type[torch.optim.Optimizer]
     lr: float
     options: Mapping[str, object] = field(default_factory=dict)
     arithmetic: Arithmetic = "default"
+    precision: Precision = "plain"
 
 
 class OptimizerState(TypedDict):
@@ -87,19 +96,57 @@ class StageOptimizer:
         self._loaded_count = state["count"]
 
 
-def make_optimizer(spec: OptimizerSpec, arena: Arena) -> StageOptimizer:
-    """An optimizer with a state of its own over `arena`; UsageError where the spec cannot be met."""
+def make_optimizer(spec: OptimizerSpec, arena: Arena, attachments: Attachments | None = None) -> StageOptimizer:
+    """An optimizer with a state of its own over `arena`; UsageError where the spec cannot be met, MachineError
+    where CUDA lacks Triton."""
     _require_rate(spec.lr)
     if spec.arithmetic not in ("default", "fused"):
         raise UsageError(f"optimizer arithmetic must be default or fused, found {spec.arithmetic!r}")
-    return StageOptimizer(arena, _make_rule(spec, arena))
+    return StageOptimizer(arena, _make_rule(spec, arena, attachments or Attachments()))
 
 
-def _make_rule(spec: OptimizerSpec, arena: Arena) -> UpdateRule:
+def _make_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
+    if arena.layout.device.type == "cuda" and spec.use in FUSED_ON_CUDA:
+        return _fused_rule(spec, arena, attachments)
+    _require_plain(spec, arena)
+    if spec.use in OPTIONS and isinstance(spec.use, str):
+        if attachments.is_empty:
+            return BuiltinRule(arena, spec.use, spec.options, spec.arithmetic)
+        return AttachedRule(arena, spec.use, spec.options, spec.arithmetic, attachments)
+    return _torch_rule(spec, arena, attachments)
+
+
+def _fused_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
+    try:
+        # Triton is not on every machine, and takes its time to load.
+        from asyncpipe.runtime.fused_rule import FusedRule
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("triton"):
+            raise
+        raise MachineError(
+            f"optimizer {spec.use} on CUDA needs Triton, which is not installed",
+            "pip install 'triton>=3.6', or choose torch.optim.NAME, such as torch.optim.SGD",
+        ) from error
+    return FusedRule(arena, str(spec.use), spec.options, attachments, spec.precision)
+
+
+def _require_plain(spec: OptimizerSpec, arena: Arena) -> None:
+    if spec.precision != "plain":
+        raise UsageError(
+            f"`precision: {spec.precision}` is for {', '.join(FUSED_ON_CUDA)} on CUDA,"
+            f" found {spec.use} on {arena.layout.device.type}",
+            "leave it out, or keep the parameters in float32",
+        )
+
+
+def _torch_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
+    if not attachments.is_empty:
+        raise UsageError(
+            f"gradient transforms and weight prediction are for built-in optimizers, found {spec.use}",
+            f"choose {', '.join(FUSED_ON_CUDA)}, or leave them out",
+        )
     if not isinstance(spec.use, str):
         return TorchRule(arena, spec.use, spec.lr, spec.options, spec.arithmetic)
-    if spec.use in OPTIONS:
-        return BuiltinRule(arena, spec.use, spec.options, spec.arithmetic)
     if spec.use.startswith(PREFIX):
         return TorchRule(arena, find_optimizer_class(spec.use), spec.lr, spec.options, spec.arithmetic)
     raise UsageError(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
-__all__ = ["Arithmetic", "ParameterState", "UpdateRule"]
+from asyncpipe.errors import CheckpointError
+
+__all__ = ["Arithmetic", "ParameterState", "Precision", "UpdateRule", "require_fit"]
 
 Arithmetic = Literal["default", "fused"]
 """`default` equals torch.optim's loop bit for bit; `fused` (one pass over memory) differs in last bits."""
+
+Precision = Literal["plain", "master", "stochastic"]
+"""Of half-precision weights: rounded after each update, rounded copies of float32, or rounded at random."""
 
 ParameterState = dict[str, Tensor | float]
 """What is kept for one parameter, under torch.optim's names; empty before its first update."""
@@ -34,3 +40,16 @@ class UpdateRule(Protocol):
 
     def load_parameter_states(self, states: Sequence[ParameterState]) -> None:
         """Continue from what `parameter_states` returned; CheckpointError where it does not fit."""
+
+
+def require_fit(
+    name: str, state: ParameterState, expected: Mapping[str, tuple[int, ...]], optional: Collection[str] = ()
+) -> None:
+    """CheckpointError unless the state is empty, or has the expected entries with their shapes."""
+    found = {key: tuple(torch.as_tensor(value).shape) for key, value in state.items()}
+    needed = {key: shape for key, shape in expected.items() if key in found or key not in optional}
+    if found and found != needed:
+        raise CheckpointError(
+            f"optimizer state of {name}: expected entries of shapes {dict(expected)}, found {found}",
+            "resume with the optimizer and the options that wrote the checkpoint",
+        )

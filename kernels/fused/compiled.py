@@ -36,9 +36,11 @@ def compiling_for(architecture: int) -> Iterator[None]:
     """
     if triton.knobs.runtime.interpret:
         raise RuntimeError("TRITON_INTERPRET is set: kernels are interpreted, not compiled; unset it")
-    active = triton.runtime.driver
-    active.set_active(_NoDevice(GPUTarget("cuda", architecture, 32)))
+    driver = triton.runtime.driver
+    # None where no driver was needed yet; `reset_active` would need one now.
+    before = driver._active
+    driver.set_active(_NoDevice(GPUTarget("cuda", architecture, 32)))
     try:
         yield
     finally:
-        active.reset_active()
+        driver.set_active(before)

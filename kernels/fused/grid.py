@@ -4,10 +4,13 @@ A block is BLOCK elements of every tensor, worked on by WARPS warps. 128 threads
 dtype make 1024 elements; of float32 that is two such loads for each tensor, which are in flight together.
 
 By Little's law a memory of 4.3 TB/s and 0.8 us needs 3.4 MB in flight, 26 KB for each of an H200's 132
-multiprocessors. A block of sgd with momentum has 12 KB in flight, so three programs at a time would do. PROGRAMS for
-each multiprocessor are what fits (2,048 threads), so that a program that computes is covered by others that load. More
-would wait for a place, and each would cost a ticket (device/finish.py). A smaller cap leaves multiprocessors to other
-streams. Derived, not measured yet: benchmarks/kernels sweeps both numbers.
+multiprocessors. The block that loads least (a norm, bfloat16 sgd without momentum) has 4 KB in flight, sgd with
+momentum in float32 12 KB: PROGRAMS for each multiprocessor are enough for all. With REGISTERS for each thread, which
+lets the compiler issue all loads of a block before the first of them is used, at least four programs fit at once;
+where fewer than eight fit, those that come second still load 30 KB. More programs would be more tickets
+(device/finish.py). A smaller cap leaves multiprocessors to other streams.
+
+Derived from the compiled code, not measured yet: benchmarks/kernels sweeps these numbers.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ from dataclasses import dataclass
 import torch
 import triton
 
-__all__ = ["BLOCK", "PROGRAMS", "WARPS", "Grid", "choose_grid"]
+__all__ = ["BLOCK", "PROGRAMS", "REGISTERS", "WARPS", "Grid", "choose_grid"]
 
 BLOCK = 1024
 WARPS = 4
-PROGRAMS = 16
+PROGRAMS = 8
+REGISTERS = 128
 
 
 @dataclass(frozen=True)

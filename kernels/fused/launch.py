@@ -16,7 +16,7 @@ from asyncpipe.kernels.fused.checks import FLOATS, problem_of
 from asyncpipe.kernels.fused.device.norm import norm_kernel
 from asyncpipe.kernels.fused.device.rules import RULES, Rule
 from asyncpipe.kernels.fused.device.update import update_kernel
-from asyncpipe.kernels.fused.grid import Grid, choose_grid
+from asyncpipe.kernels.fused.grid import REGISTERS, Grid, choose_grid
 from asyncpipe.kernels.fused.options import Options
 from asyncpipe.kernels.fused.requirements import compute_dtype, require_tensors
 from asyncpipe.kernels.fused.scalars import Scalars
@@ -64,7 +64,7 @@ class FusedUpdate:
         self.scalars = scalars
         self.grid = choose_grid(buffers.weights.device) if grid is None else grid
         self.counters = self._with_norm(counters)
-        require_tensors(self.rule, options, buffers, states, self.counters)
+        require_tensors(self.rule, options, buffers, states, self.counters, scalars)
 
     def flat(self, gradient: Tensor) -> None:
         """Apply a gradient of the arena's layout; it stays as it is."""
@@ -99,9 +99,12 @@ class FusedUpdate:
         return self._launches(Gradients(flat=gradient), gradient.dtype, n, triton.cdiv(n, self.grid.block))
 
     def _tensors(self, table: GradientTable, gradients: Sequence[Tensor | None]) -> Iterator[_Launch]:
-        if table.end > self.buffers.weights.numel() or table.block != self.grid.block:
+        weights = self.buffers.weights
+        if table.device != weights.device:
+            raise ValueError(f"expected a table on {weights.device}, found one on {table.device}")
+        if table.end > weights.numel() or table.block != self.grid.block:
             raise ValueError(
-                f"expected a table of at most {self.buffers.weights.numel()} elements in blocks of {self.grid.block},"
+                f"expected a table of at most {weights.numel()} elements in blocks of {self.grid.block},"
                 f" found {table.end} in blocks of {table.block}"
             )
         dtype = next((gradient.dtype for gradient in gradients if gradient is not None), torch.float32)
@@ -116,6 +119,7 @@ class FusedUpdate:
             "GRADIENT": DTYPES[dtype],
             "BLOCK": self.grid.block,
             "num_warps": self.grid.warps,
+            "maxnreg": REGISTERS,
             # Contraction would round differently from the interpreter and between versions of Triton, and gain
             # nothing: the kernels wait for memory.
             "enable_fp_fusion": False,

@@ -11,6 +11,7 @@ from asyncpipe.kernels.fused.buffers import Buffers, Counters, States
 from asyncpipe.kernels.fused.checks import FLOATS, problem_of
 from asyncpipe.kernels.fused.device.rules import Rule
 from asyncpipe.kernels.fused.options import Options
+from asyncpipe.kernels.fused.scalars import SCALARS, Scalars
 
 __all__ = ["compute_dtype", "require_tensors"]
 
@@ -32,12 +33,15 @@ def compute_dtype(weights: Tensor) -> torch.dtype:
     return torch.float64 if weights.dtype == torch.float64 else torch.float32
 
 
-def require_tensors(rule: Rule, options: Options, buffers: Buffers, states: States, counters: Counters) -> None:
+def require_tensors(
+    rule: Rule, options: Options, buffers: Buffers, states: States, counters: Counters, scalars: Scalars
+) -> None:
     """ValueError that lists every tensor that is missing, misplaced or of the wrong kind."""
     problems = [
         *_buffer_problems(buffers),
         *_state_problems(rule, options, states, buffers),
         *_counter_problems(counters, buffers.weights.device),
+        *problem_of("scalars", scalars.tensor, len(SCALARS), buffers.weights.device, (torch.float64,)),
         *(text for wrong, text in _missing(rule, options, buffers, counters) if wrong),
     ]
     if problems:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from asyncpipe.kernels.fused.checks import ALIGNMENT, problem_of
+from asyncpipe.kernels.fused.checks import ALIGNMENT, FLOATS, problem_of
 from asyncpipe.kernels.fused.grid import BLOCK
 
 __all__ = ["GradientTable"]
@@ -25,26 +25,28 @@ class GradientTable:
 
     def __init__(self, starts: Sequence[int], lengths: Sequence[int], device: torch.device, block: int = BLOCK) -> None:
         places = list(zip(starts, lengths, strict=True))
-        wrong = [start for start, _ in places if start % ALIGNMENT]
+        wrong = [start for start, _ in places if start % ALIGNMENT or start < 0]
         if wrong:
             raise ValueError(f"expected tensors that start at multiples of {ALIGNMENT} elements, found {wrong}")
         self.lengths = tuple(lengths)
         self.end = max((start + length for start, length in places), default=0)
-        self.device = device
         self.block = block
         rows = [_rows(index, start, length, block) for index, (start, length) in enumerate(places)]
         self.blocks = torch.cat([torch.empty((0, 4), dtype=torch.int64), *rows]).to(device)
+        # With its index: "cuda" is no tensor's device.
+        self.device = self.blocks.device
         self._kept: OrderedDict[tuple[int, ...], tuple[Tensor, Tensor]] = OrderedDict()
 
     def addresses(self, gradients: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
         """Where each gradient starts, int64 on the device; 0 for None. ValueError for one that does not fit."""
         if len(gradients) != len(self.lengths):
             raise ValueError(f"expected {len(self.lengths)} gradients, found {len(gradients)}")
+        dtypes = (dtype,) if dtype in FLOATS else FLOATS
         problems = [
             problem
             for index, (gradient, length) in enumerate(zip(gradients, self.lengths, strict=True))
             if gradient is not None
-            for problem in problem_of(f"gradient {index}", gradient, length, self.device, (dtype,))
+            for problem in problem_of(f"gradient {index}", gradient, length, self.device, dtypes)
         ]
         if problems:
             raise ValueError("; ".join(problems))

@@ -35,8 +35,10 @@ def norm_kernel(
     depends on the number of programs alone, so that equal launches give equal bits.
     """
     coefficients = transform_coefficients(scalars, None, COMPUTE)
-    total = walk(_square_block, (buffers, coefficients), gradients, n, COUNT, OPTIONS, GRADIENT, BLOCK)
-    tl.store(partials + tl.program_id(0), total)
+    # A sum for each lane, added up once: a reduction in every block would hold its next loads up.
+    lanes = tl.zeros([BLOCK], tl.float64)
+    lanes = walk(_square_block, (buffers, coefficients), gradients, n, lanes, COUNT, OPTIONS, GRADIENT, BLOCK)
+    tl.store(partials + tl.program_id(0), tl.sum(lanes))
     if is_last_program(ticket):
         at = tl.arange(0, PROGRAMS)
         # Past the first-level cache, which may hold what an earlier launch left there.
@@ -65,4 +67,4 @@ def _square_block(
     g = load_gradient(
         gradient, within + lane, w, buffers.read, start + lane, mask, coefficients, OPTIONS, COUNT, MASKED
     )
-    return tl.sum(g * g).to(tl.float64)
+    return (g * g).to(tl.float64)

@@ -34,8 +34,15 @@ def sgd_coefficients(scalars, step, product, OPTIONS: tl.constexpr, COMPUTE: tl.
 @triton.jit
 def sgd(states, at, mask, g, w, coefficients, OPTIONS: tl.constexpr, MASKED: tl.constexpr):
     """torch.optim.SGD (Sutskever et al., ICML 2013); spike compensation of Kosson et al., arXiv 2003.11666."""
-    if not OPTIONS.momentum:
+    # Both branches return: Triton would compile what follows a return, for states that are not there.
+    if OPTIONS.momentum:
+        return _sgd_with_momentum(states, at, mask, g, coefficients, OPTIONS, MASKED)
+    else:
         return g, g
+
+
+@triton.jit
+def _sgd_with_momentum(states, at, mask, g, coefficients, OPTIONS: tl.constexpr, MASKED: tl.constexpr):
     first, momentum, undampened, delayed, missed = coefficients
     v = load(states.first, at, mask, MASKED).to(g.dtype)
     # The first direction is taken whole, and what the buffer holds before it is never used.
@@ -43,9 +50,10 @@ def sgd(states, at, mask, g, w, coefficients, OPTIONS: tl.constexpr, MASKED: tl.
     store(states.first, at, v, mask, MASKED)
     if OPTIONS.nesterov:
         return g + momentum * v, v
-    if OPTIONS.spike:
+    elif OPTIONS.spike:
         return delayed * v + missed * g, v
-    return v, v
+    else:
+        return v, v
 
 
 @triton.jit
@@ -121,17 +129,19 @@ def nadam_momentum(scalars, step):
 def lion_coefficients(scalars, step, product, OPTIONS: tl.constexpr, COMPUTE: tl.constexpr):
     beta1 = tl.load(scalars + BETA1)
     beta2 = tl.load(scalars + BETA2)
-    return (1.0 - beta1).to(COMPUTE), (1.0 - beta2).to(COMPUTE)
+    return beta1.to(COMPUTE), (1.0 - beta1).to(COMPUTE), beta2.to(COMPUTE), (1.0 - beta2).to(COMPUTE)
 
 
 @triton.jit
 def lion(states, at, mask, g, w, coefficients, OPTIONS: tl.constexpr, MASKED: tl.constexpr):
     """Lion (arXiv 2302.06675, algorithm 2)."""
-    weight1, weight2 = coefficients
+    beta1, weight1, beta2, weight2 = coefficients
     m = load(states.first, at, mask, MASKED).to(g.dtype)
-    blend = _lerp(m, g, weight1)
-    store(states.first, at, _lerp(m, g, weight2), mask, MASKED)
-    direction = (blend > 0).to(g.dtype) - (blend < 0).to(g.dtype)
+    blend = beta1 * m + weight1 * g
+    store(states.first, at, beta2 * m + weight2 * g, mask, MASKED)
+    sign = (blend > 0).to(g.dtype) - (blend < 0).to(g.dtype)
+    # A NaN must reach the weights, as in kernels/lion.py.
+    direction = tl.where(blend != blend, blend, sign)
     return direction, direction
 
 

@@ -41,7 +41,7 @@ def update_kernel(
     factors = COEFFICIENTS(scalars, step, counters.product, OPTIONS, COMPUTE)
     numbers = weight_coefficients(scalars, rate, COMPUTE)
     arguments = (buffers, states, transforms, factors, numbers, seed)
-    walk(update_block, arguments, gradients, n, RULE, OPTIONS, GRADIENT, BLOCK)
+    walk(update_block, arguments, gradients, n, tl.full((), 0.0, tl.float64), RULE, OPTIONS, GRADIENT, BLOCK)
     if is_last_program(counters.ticket):
         count_update(counters, scalars, MICROBATCHES, HISTOGRAM)
 

@@ -14,6 +14,7 @@ def walk(
     arguments,
     gradients,
     n,
+    total,
     RULE: tl.constexpr,
     OPTIONS: tl.constexpr,
     GRADIENT: tl.constexpr,
@@ -22,11 +23,10 @@ def walk(
     """Calls `BODY(arguments, gradient, start, within, length, RULE, OPTIONS, BLOCK, MASKED)` for each block.
 
     A block has `length` elements, from `start` in the arena and from `within` in its gradient; only shorter ones than
-    BLOCK are masked. Returns the sum of what the calls return, float64. n: elements if the gradient is flat, else rows.
+    BLOCK are masked. Returns `total`, float64, plus what the calls return. n: elements of a flat gradient, else rows.
     """
     program = tl.program_id(0).to(tl.int64)
     programs = tl.num_programs(0)
-    total = tl.full((), 0.0, tl.float64)
     if gradients.flat is not None:
         whole = n // BLOCK
         block = program
@@ -41,7 +41,7 @@ def walk(
     else:
         row = program
         while row < n:
-            total += _walk_row(BODY, arguments, gradients, row, RULE, OPTIONS, GRADIENT, BLOCK)
+            total = _walk_row(BODY, arguments, gradients, row, total, RULE, OPTIONS, GRADIENT, BLOCK)
             row += programs
     return total
 
@@ -52,6 +52,7 @@ def _walk_row(
     arguments,
     gradients,
     row,
+    total,
     RULE: tl.constexpr,
     OPTIONS: tl.constexpr,
     GRADIENT: tl.constexpr,
@@ -63,11 +64,10 @@ def _walk_row(
     within = tl.multiple_of(tl.load(gradients.blocks + row * 4 + 2), 16)
     length = tl.load(gradients.blocks + row * 4 + 3)
     address = tl.load(gradients.addresses + tensor)
-    result = tl.full((), 0.0, tl.float64)
     if address != 0:
         gradient = tl.multiple_of(address.to(tl.pointer_type(GRADIENT)), 16)
         if length == BLOCK:
-            result = BODY(arguments, gradient, start, within, length, RULE, OPTIONS, BLOCK, False)
+            total += BODY(arguments, gradient, start, within, length, RULE, OPTIONS, BLOCK, False)
         else:
-            result = BODY(arguments, gradient, start, within, length, RULE, OPTIONS, BLOCK, True)
-    return result
+            total += BODY(arguments, gradient, start, within, length, RULE, OPTIONS, BLOCK, True)
+    return total

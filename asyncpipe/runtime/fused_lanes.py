@@ -1,0 +1,69 @@
+"""What the launches of a stage share, and what they have for themselves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from asyncpipe.kernels.fused.buffers import Counters
+from asyncpipe.kernels.fused.launch import FusedUpdate
+from asyncpipe.kernels.fused.scalars import Scalars
+from asyncpipe.kernels.fused.table import GradientTable
+
+__all__ = ["History", "Lane", "Lanes"]
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Trainable views of one dtype that were updated equally often, and their counters, which all streams share."""
+
+    dtype: torch.dtype
+    indices: tuple[int, ...]
+    counters: Counters
+
+    def divided(self, gradients: Sequence[Tensor | None]) -> list[History]:
+        """Itself where all its views have gradients or none has; else two, whose counts go separate ways from here."""
+        present = tuple(i for i in self.indices if gradients[i] is not None)
+        if len(present) in (0, len(self.indices)):
+            return [self]
+        absent = tuple(i for i in self.indices if gradients[i] is None)
+        copied = {"step": self.counters.step.clone(), "product": _clone(self.counters.product)}
+        return [replace(self, indices=present), History(self.dtype, absent, self.counters._replace(**copied))]
+
+
+class Lane:
+    """What the launches of one thread on one stream have for themselves: they follow one another.
+
+    Numbers on the device lie here and not in the rule, since a stream could not wait for what another one writes.
+    """
+
+    def __init__(self, scalars: Scalars) -> None:
+        self.scalars = scalars
+        self.ticket = torch.zeros(1, dtype=torch.int32, device=scalars.tensor.device)
+        self.rate: float | None = None
+        self.histories: tuple[History, ...] = ()
+        self.updates: list[tuple[FusedUpdate, GradientTable]] = []
+
+    def set_rate(self, rate: float | Tensor) -> None:
+        """Write lr where it changed; a measured one lies on the device, and whether it did is not known here."""
+        if isinstance(rate, Tensor):
+            self.rate = None
+            self.scalars.view("lr").copy_(rate)
+        elif rate != self.rate:
+            self.rate = rate
+            self.scalars.set(lr=rate)
+
+
+class Lanes(threading.local):
+    """A thread's lanes, by stream; they end with the thread."""
+
+    def __init__(self) -> None:
+        self.by_stream: dict[int, Lane] = {}
+
+
+def _clone(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()

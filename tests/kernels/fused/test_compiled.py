@@ -1,0 +1,185 @@
+"""What the assembler made of the fused kernels, without a GPU: wide accesses, no spills, vector reductions."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from tests.kernels.sass import is_global_access, parse, path_of_wide_accesses, width
+from tests.kernels.variants import VARIANTS, accesses
+
+# Not imported here: other tests of this process interpret kernels, which is decided when Triton is imported.
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
+
+HOPPER = 90
+CORE = ("sgd plain", "sgd master", "sgd stochastic", "sgd drift", "adam table")
+"""Compiled for Hopper beside each kernel and rule, which are compiled for its neighbours too; all others are slow."""
+REPORTS = [(80, "portable"), (HOPPER, "core"), (100, "portable"), pytest.param((HOPPER, "all"), marks=pytest.mark.slow)]
+KINDS = {"LDG": "load", "LD": "load", "STG": "store", "ST": "store"}
+"""Opcodes of accesses to global memory; the others are atomic."""
+
+Row = dict[str, Any]
+
+
+@functools.cache
+def compile_for(architecture: int, *arguments: str) -> dict[str, Any]:
+    """What tests/kernels/compile_report.py says; nothing is taken from an earlier run. Skips where it cannot be."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("TRITON_")}
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.kernels.compile_report", str(architecture), *arguments],
+            env=environment | {"TRITON_CACHE_DIR": cache, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    if report["missing"]:
+        pytest.skip(report["missing"])
+    return report
+
+
+def report_on(architecture: int, variants: str) -> dict[str, Any]:
+    """Of some of the variants, for an architecture."""
+    portable = [name for name, variant in VARIANTS.items() if variant.portable]
+    return compile_for(architecture, *{"portable": portable, "core": [*portable, *CORE], "all": VARIANTS}[variants])
+
+
+@pytest.fixture(params=REPORTS, scope="module", ids=lambda given: f"sm_{given[0]}-{given[1]}")
+def report(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return report_on(*request.param)
+
+
+@pytest.fixture
+def rows(report: dict[str, Any]) -> list[Row]:
+    """One of each kernel that was compiled."""
+    rows: list[Row] = report["kernels"]
+    return rows
+
+
+def label(row: Row) -> str:
+    return f"{row['variant']}: {row['kernel']}"
+
+
+def wide_accesses(row: Row) -> dict[str, int]:
+    """Accesses of 16 bytes on the path of whole blocks; atomic ones of fewer count by their bytes."""
+    found = {"load": 0, "store": 0, "atomic": 0}
+    for name, count in row["whole_block"].items():
+        if is_global_access(name):
+            kind = KINDS.get(name.split(".")[0], "atomic")
+            found[kind] += count * width(name) // 128 if kind == "atomic" else count * (width(name) == 128)
+    return found
+
+
+def expected_accesses(row: Row) -> dict[str, int]:
+    return accesses(VARIANTS[row["variant"]], row["kernel"], row["block"], row["threads"])
+
+
+def names_of_atomics(row: Row) -> list[str]:
+    return [name for name in row["whole_block"] if name.startswith(("RED", "ATOM"))]
+
+
+def test_every_kernel_and_every_rule_is_compiled(report: dict[str, Any]) -> None:
+    kernels: dict[str, list[str]] = {}
+    for row in report["kernels"]:
+        kernels.setdefault(row["variant"], []).append(row["kernel"])
+    clipped = {name for name in kernels if "clip_norm" in VARIANTS[name].options.transforms}
+    assert {name for name, found in kernels.items() if found == ["norm_kernel", "update_kernel"]} == clipped != set()
+    assert all(kernels[name] == ["update_kernel"] for name in kernels.keys() - clipped)
+    assert {VARIANTS[name].rule for name in kernels} == set(report["rules"])
+
+
+def test_each_tensor_of_a_whole_block_is_loaded_and_stored_16_bytes_at_a_time(rows: list[Row]) -> None:
+    wrong = {
+        label(row): (found, expected)
+        for row in rows
+        if (found := wide_accesses(row)) != (expected := expected_accesses(row))
+    }
+    assert wrong == {}, "accesses of a thread: (found, expected)"
+
+
+def test_a_whole_block_makes_no_narrow_load_or_store(rows: list[Row]) -> None:
+    narrow = {label(row): names for row in rows if (names := narrow_accesses(row))}
+    assert narrow == {}
+
+
+def narrow_accesses(row: Row) -> list[str]:
+    return [name for name in row["whole_block"] if name.split(".")[0] in KINDS and width(name) < 128]
+
+
+def test_nothing_is_spilled(rows: list[Row]) -> None:
+    spilled = {
+        label(row): row["resources"]
+        for row in rows
+        if row["resources"]["STACK"]
+        or row["resources"]["LOCAL"]
+        or any(name.startswith(("LDL", "STL")) for name in row["instructions"])
+    }
+    assert spilled == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "start", "bits"),
+    [((80, "portable"), "RED.E.ADD.F32.", 32), ((HOPPER, "core"), "REDG.E.ADD.F32x4.", 128)],
+)
+def test_atomic_updates_add_four_floats_at_once_from_hopper_on(given: tuple[int, str], start: str, bits: int) -> None:
+    """One kind of atomic operation, which returns nothing."""
+    (row,) = (row for row in report_on(*given)["kernels"] if row["variant"] == "sgd atomic")
+    (name,) = (name for name in row["whole_block"] if name.startswith(("RED", "ATOM")))
+    assert (name[: len(start)], width(name)) == (start, bits)
+
+
+def test_a_tensor_cut_at_one_element_loses_its_wide_accesses() -> None:
+    """What the tests above rest on: they fail where an alignment is lost, and for that tensor alone."""
+    (row,) = compile_for(HOPPER, "sgd", "--misalign", "weights")["kernels"]
+    expected = expected_accesses(row)
+    lost = row["block"] // (row["threads"] * 4)
+    assert wide_accesses(row) == expected | {"load": expected["load"] - lost, "store": expected["store"] - lost}
+    assert set(narrow_accesses(row)) == {"LDG.E", "STG.E"}
+
+
+TEXT = """
+        /*0000*/                   LDG.E.64 R2, desc[UR4][R2.64] ;
+.L_x_1:
+        /*0010*/              @!P0 BRA `(.L_x_2) ;
+        /*0020*/                   LDG.E.128 R4, desc[UR4][R2.64] ;
+        /*0030*/               @P1 BRA `(.L_x_3) ;
+        /*0040*/                   STG.E.U16 desc[UR4][R2.64], R4 ;
+.L_x_3:
+        /*0050*/                   STG.E.128 desc[UR4][R2.64], R4 ;
+        /*0060*/                   BRA `(.L_x_4) ;
+.L_x_2:
+        /*0070*/               @P2 LDG.E R4, desc[UR4][R2.64] ;
+.L_x_4:
+        /*0080*/               @P3 BRA `(.L_x_1) ;
+        /*0090*/                   EXIT ;
+"""
+
+
+def test_the_path_of_wide_accesses_has_both_arms_between_them_and_nothing_around_them() -> None:
+    path = [instruction.name for instruction in path_of_wide_accesses(parse(TEXT))]
+    assert path == ["LDG.E.128", "BRA", "STG.E.U16", "STG.E.128", "BRA"]
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [
+        ("LDG.E", 32),
+        ("LDG.E.U16.CONSTANT", 16),
+        ("LDG.E.64", 64),
+        ("STG.E.128", 128),
+        ("REDG.E.ADD.F32x4.FTZ.RN.STRONG.GPU", 128),
+        ("RED.E.ADD.F32.FTZ.RN.STRONG.GPU", 32),
+        ("REDG.E.ADD.F64.RN.STRONG.GPU", 64),
+    ],
+)
+def test_the_width_of_an_access_is_read_from_its_name(name: str, bits: int) -> None:
+    assert width(name) == bits
