@@ -23,13 +23,14 @@ from asyncpipe import data, models
 from asyncpipe.data.dataset import DataSet, Split
 from asyncpipe.errors import UsageError, UserCodeError, UserError, did_you_mean
 from asyncpipe.runtime.learning_rate import LearningRate
+from asyncpipe.runtime.losses import cross_entropy
 from asyncpipe.runtime.stage import Loss
 from asyncpipe.schedule.job import Component, JobSpec, RateSpec
 
 __all__ = ["LOSSES", "Job", "build_job", "make_learning_rate"]
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
-    "cross_entropy": nn.functional.cross_entropy,
+    "cross_entropy": cross_entropy,
     "mse": nn.functional.mse_loss,
     "l1": nn.functional.l1_loss,
     "bce_with_logits": nn.functional.binary_cross_entropy_with_logits,
@@ -123,7 +124,8 @@ def _call(function: Callable[..., Any], component: Component) -> Any:
 def _build_model(component: Component, dataset: DataSet, code: _UserCode) -> nn.Module:
     function = code.find(component)
     if function is None:
-        return models.build(component.use, component.options, dataset.sample_shape, dataset.classes)
+        sizes = dataset.sample_shape, dataset.classes, dataset.vocabulary, dataset.target_shape
+        return models.build(component.use, component.options, *sizes)
     model = _call(function, component)
     if not isinstance(model, nn.Module):
         raise UserCodeError(f"{component.use} returned {type(model).__name__}; expected a torch.nn.Module")
@@ -143,8 +145,18 @@ def _build_data(component: Component, code: _UserCode) -> DataSet:
     except (TypeError, ValueError):
         expected = "((train inputs, train targets), (test inputs, test targets))"
         raise UserCodeError(f"{component.use} returned {type(value).__name__}; expected {expected}") from None
-    classes = 1 if train_y.is_floating_point() else int(train_y.max()) + 1
-    return DataSet(train, test, classes, tuple(train_x.shape[1:]))
+    return _data_set(train, test)
+
+
+def _data_set(train: Split, test: Split) -> DataSet:
+    """Sizes of the author's tensors: int64 samples are token ids, integer targets are classes."""
+    shape = tuple(train.inputs.shape[1:])
+    ids = train.inputs.dtype == torch.int64
+    vocabulary = int(max(train.inputs.max(), test.inputs.max())) + 1 if ids else None
+    if train.targets.is_floating_point():
+        return DataSet(train, test, 1, shape, vocabulary)
+    target_shape = tuple(train.targets.shape[1:])
+    return DataSet(train, test, int(train.targets.max()) + 1, shape, vocabulary, target_shape)
 
 
 def _build_loss(component: Component, code: _UserCode) -> Loss:

@@ -59,16 +59,20 @@ def cut_stages(
 
 
 def _wanted(schedule: Schedule, layers: int) -> str | int | tuple[StageRange, ...]:
-    """What the file asks for. Where devices follow from stages, `auto` means a pipeline: it is not merged into one."""
-    if schedule.stages != "auto" or not any(name.name == "S" for name in names(schedule.devices)):
+    """What the file asks for; `auto` does not merge where devices follow from stages, or workers own blocks of them."""
+    pipeline = any(name.name == "S" for name in names(schedule.devices))
+    if schedule.stages != "auto" or not (pipeline or schedule.update.scope != "all"):
         return schedule.stages
     return min(schedule.expect.stages if schedule.expect else layers, layers)
 
 
 def _auto(seconds: Sequence[float]) -> tuple[range, ...]:
     """The most stages of which each is worth its hand-over."""
-    for stages in range(len(seconds), 1, -1):
-        cut = cut_evenly(seconds, stages)
+    # One more than what the whole could pay for: sums of floats may fall short by a rounding.
+    most = min(len(seconds), int(sum(seconds) / LEAST_STAGE_SECONDS) + 1)
+    starts = _last_starts(seconds, most)
+    for stages in range(most, 1, -1):
+        cut = _traced(starts[:stages], len(seconds))
         if min(sum(seconds[i] for i in part) for part in cut) >= LEAST_STAGE_SECONDS:
             return cut
     return (range(len(seconds)),)
@@ -94,17 +98,48 @@ def _named(ranges: tuple[StageRange, ...], layers: int) -> tuple[range, ...]:
 
 
 def cut_evenly(costs: Sequence[float], stages: int) -> tuple[range, ...]:
-    """Consecutive runs of layers, `stages` of them, whose largest total cost is as small as possible."""
+    """Consecutive runs of layers, `stages` of them, whose largest total cost is as small as possible.
+
+    Of several such cuts the one whose last stage begins earliest, and so on for the layers before it.
+    """
+    return _traced(_last_starts(costs, stages), len(costs))
+
+
+def _last_starts(costs: Sequence[float], stages: int) -> list[list[int]]:
+    """Per number of stages, less one: where the last one begins, for the first i layers; layers * stages steps.
+
+    For more layers the last stage never begins earlier, so that one pass over the layers finds all beginnings.
+    """
     total = [0.0]
     for cost in costs:
         total.append(total[-1] + cost)
-    count = len(costs)
-    # best[i]: (cost of the costliest stage, starts of all stages) for the first i layers.
-    best: list[tuple[float, tuple[int, ...]]] = [(total[i], (0,)) for i in range(count + 1)]
-    for k in range(1, stages):
-        row: list[tuple[float, tuple[int, ...]]] = [(float("inf"), ())] * (count + 1)
-        for i in range(k + 1, count + 1):
-            row[i] = min((max(best[j][0], total[i] - total[j]), (*best[j][1], j)) for j in range(k, i))
+    starts, best = [[0] * len(total)], total
+    for before in range(1, stages):
+        start, row, own = before, [float("inf")] * len(total), [0] * len(total)
+        for i in range(before + 1, len(total)):
+            while start < i and best[start] < total[i] - total[start]:
+                start += 1
+            own[i] = _earliest(total, best, before, start, i)
+            row[i] = max(best[own[i]], total[i] - total[own[i]])
+        starts.append(own)
         best = row
-    starts = best[count][1]
-    return tuple(range(a, b) for a, b in zip(starts, (*starts[1:], count), strict=True))
+    return starts
+
+
+def _earliest(total: Sequence[float], best: Sequence[float], first: int, start: int, i: int) -> int:
+    """At `start` the stages before begin to cost more than the last: the best is there or one layer earlier."""
+    if start == first or (start < i and best[start] < total[i] - total[start - 1]):
+        return start
+    start -= 1
+    while start > first and total[start - 1] == total[start]:  # layers that cost nothing
+        start -= 1
+    return start
+
+
+def _traced(starts: Sequence[Sequence[int]], layers: int) -> tuple[range, ...]:
+    """The stages, from the last one's beginning back to the first's."""
+    parts: list[range] = []
+    for own in reversed(starts):
+        parts.append(range(own[layers], layers))
+        layers = own[layers]
+    return tuple(reversed(parts))

@@ -32,8 +32,9 @@ ALLOWED = {
     "api": {"schedule", "ir", "analysis", "compiler"},
     "staging": {"errors", "schedule"},
     "runtime": {"errors", "ir", "kernels"},
-    "models": {"errors"},
-    "data": {"errors"},
+    "options": {"errors"},
+    "models": {"errors", "options"},
+    "data": {"errors", "options"},
     "jobs": {"errors", "schedule", "runtime", "models", "data"},
     "training": {"errors", "schedule", "compiler", "verify", "staging", "runtime", "models", "data", "jobs"},
     "tools": {"asyncpipe", "errors", "schedule", "ir", "analysis", "compiler", "runtime", "kernels"}
@@ -62,7 +63,7 @@ WITHOUT_TORCH = [
     "cli",
 ]
 HEAVY = {"torch", "functorch", "triton", "pynvml"}
-OPTIONAL = {"pynvml"}
+OPTIONAL = {"pynvml", "PIL"}
 WITH_TORCH = {"functorch", "triton"}
 """Torch's own distribution brings these along."""
 

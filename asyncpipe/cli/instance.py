@@ -29,14 +29,15 @@ def check_job(job: JobSpec, report: Report) -> Sequence[LayerCost] | None:
     if _is_code(job.data):
         return None
     try:
-        shape, classes, _ = data_shape(job.data.use, job.data.options)
+        shape = data_shape(job.data.use, job.data.options)
     except UsageError as error:
         _refuse(job.data, error, report)
         return None
     if _is_code(job.model):
         return None
     try:
-        return describe(job.model.use, job.model.options, shape, classes, job.train.batch)
+        sizes = shape.sample_shape, shape.classes, job.train.batch, shape.vocabulary, shape.target_shape
+        return describe(job.model.use, job.model.options, *sizes)
     except UsageError as error:
         _refuse(job.model, error, report)
         return None

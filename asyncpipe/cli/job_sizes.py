@@ -15,6 +15,8 @@ from asyncpipe.staging import cut_stages
 
 __all__ = ["stage_sizes"]
 
+_ID_BYTES = 8
+
 
 def stage_sizes(job: JobSpec | None, schedule: Schedule, asked: int | None) -> tuple[StageSizes, ...] | None:
     """The sizes for one microbatch of the job's batch; None without a job, or where its model is the author's code.
@@ -24,8 +26,8 @@ def stage_sizes(job: JobSpec | None, schedule: Schedule, asked: int | None) -> t
     layers = check_job(job, Report()) if job else None
     if job is None or layers is None:
         return None
-    shape, _, _ = data_shape(job.data.use, job.data.options)
-    entering = FLOAT_BYTES * job.train.batch * prod(shape)
+    data = data_shape(job.data.use, job.data.options)
+    entering = (FLOAT_BYTES if data.vocabulary is None else _ID_BYTES) * job.train.batch * prod(data.sample_shape)
     sizes = []
     for part in cut_stages(schedule, asked, len(layers), lambda: layers):
         own = [layers[i] for i in part]

@@ -17,7 +17,8 @@ __all__ = ["Batches"]
 class Batches:
     """Batches of `batch` samples: shuffled by (seed, epoch) and full by default, in order and all for tests.
 
-    Every batch is a fresh pair of contiguous tensors, so that a consumer may keep or change it.
+    What `split` draws for a sample follows from (seed, epoch) too, in whatever batch it is. Every batch is a fresh
+    pair of contiguous tensors, so that a consumer may keep or change it.
     """
 
     def __init__(
@@ -45,11 +46,10 @@ class Batches:
             )
         order = self._order(epoch)[skip * self.batch : len(self) * self.batch]
         starts = range(0, len(order), self.batch)
-        return (self._at(order[start : start + self.batch]) for start in starts)
+        return (self._at(order[start : start + self.batch], epoch) for start in starts)
 
-    def _at(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = chosen.to(self.split.inputs.device)
-        return self.split.inputs.index_select(0, chosen), self.split.targets.index_select(0, chosen)
+    def _at(self, chosen: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        return self.split.take(chosen, self.seed, epoch)
 
     def _order(self, epoch: int) -> Tensor:
         if not self.shuffle:

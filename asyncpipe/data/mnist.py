@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asyncpipe.data.catalog import MnistOptions
 from asyncpipe.data.dataset import DataSet, Split
 from asyncpipe.data.idx import find_idx, read_idx
 from asyncpipe.errors import MachineError
@@ -23,13 +24,14 @@ WHERE_FROM = {
 }
 
 
-def load_mnist(name: str, root: Path | None) -> DataSet:
+def load_mnist(name: str, options: MnistOptions) -> DataSet:
     """Images (1, 28, 28) as float32 in [0, 1], targets int64.
 
     MachineError where a file is missing (what, where, how to get it) or damaged.
     """
-    if root is None:
+    if options.root is None:
         raise MachineError(f"data {name} does not ship with asyncpipe and 'root' names no folder", WHERE_FROM[name])
+    root = Path(options.root).expanduser()
     return DataSet(
         train=_split(name, root, "train"),
         test=_split(name, root, "t10k"),

@@ -35,14 +35,20 @@ class LayerCost:
 
 
 def describe(
-    name: str, options: Mapping[str, object], sample_shape: Shape, classes: int, batch: int
+    name: str,
+    options: Mapping[str, object],
+    sample_shape: Shape,
+    classes: int,
+    batch: int,
+    vocabulary: int | None = None,
+    target_shape: Shape | None = None,
 ) -> tuple[LayerCost, ...]:
     """Costs of the layers that `build` makes of the same arguments, in float32, for `batch` samples."""
     if batch < 1:
         raise UsageError(f"expected a batch of at least 1 sample, found {batch}")
     shape = tuple(sample_shape)
     costs = []
-    children = plan(name, options, shape, classes).children
+    children = plan(name, options, shape, classes, vocabulary, target_shape).children
     for layer, parts in group_layers(children, lambda child: child.parameters() > 0):
         block = Block(parts)
         costs.append(_cost(layer, block, shape, batch))

@@ -23,7 +23,8 @@ def measure_layers(
 ) -> tuple[LayerCost, ...]:
     """Costs of layers that follow each other, for the microbatch `sample`; `names` default to layer0, ...
 
-    FLOPs are those of torch's counter plus the products inside fused recurrent kernels, which it misses.
+    FLOPs are those of torch's counter plus the products inside fused kernels that it misses: LSTM, GRU, and the
+    CPU's attention.
     Parameters, buffers, train flags and the random state of the sample's device stay as they are.
     UserCodeError, with the cause, where a layer raises.
     """
@@ -40,7 +41,7 @@ def measure_layers(
 
 
 def _measure(name: str, layer: nn.Module, value: Any) -> tuple[LayerCost, Any]:
-    flops, work = FlopCounterMode(display=False), WorkCounter()
+    flops, work = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION), WorkCounter()
     # Clones stand in for the buffers, so that a layer which updates its own leaves no trace.
     buffers = {key: buffer.clone() for key, buffer in layer.named_buffers()}
     with _evaluation(layer), flops, work:
@@ -92,7 +93,7 @@ class WorkCounter(TorchDispatchMode):
     ) -> Any:
         if func.overloadpacket in _FUSED_RECURRENT:
             self._count_recurrent(args[0], *_FUSED_RECURRENT[func.overloadpacket](args))
-        elif func.overloadpacket not in _ALLOCATIONS and not _is_view(func):
+        elif func.overloadpacket not in _NO_WORK and not _is_view(func):
             self.operations += 1
         return func(*args, **(kwargs or {}))
 
@@ -113,7 +114,22 @@ def _matrices(weights: Sequence[Tensor]) -> list[Tensor]:
     return [weight for weight in weights if weight.dim() == 2]
 
 
-_ALLOCATIONS = {torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten.new_empty}
+# `_unsafe_view` is a view that autograd does not know as one.
+_NO_WORK = {
+    torch.ops.aten.empty,
+    torch.ops.aten.empty_like,
+    torch.ops.aten.new_empty,
+    torch.ops.aten._unsafe_view,
+}
+
+
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    """Two products for (batch, heads, steps, features)."""
+    batch, heads, steps, features = query
+    return 2 * batch * heads * steps * key[2] * (features + value[3])
+
+
+_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 # From the arguments of a fused recurrent operation: its matrices, two per layer and direction, and its state.
 _FUSED_RECURRENT: dict[Any, Callable[[tuple[Any, ...]], tuple[Sequence[Tensor], Tensor]]] = {

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from asyncpipe.models.initial import Initial
 
 __all__ = [
     "BatchNorm",
     "Block",
     "Convolution",
-    "Embedding",
+    "Dropout",
     "Flatten",
-    "LastStep",
+    "Gelu",
+    "GlobalAveragePool",
     "LayerNorm",
     "Linear",
     "MaxPool",
     "ModuleSpec",
-    "Recurrent",
     "Relu",
     "Residual",
-    "Rows",
     "Shape",
+    "Subsample",
+    "Tied",
+    "WeightedSpec",
 ]
 
 Shape = tuple[int, ...]
@@ -51,45 +55,57 @@ class ModuleSpec:
 
 
 @dataclass(frozen=True)
-class Linear(ModuleSpec):
-    """(inputs,) -> (outputs,), with a bias."""
+class WeightedSpec(ModuleSpec):
+    """A module with a weight, and perhaps a bias; `initial` None begins them as torch does."""
+
+    initial: Initial | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Linear(WeightedSpec):
+    """(..., inputs) -> (..., outputs)."""
 
     inputs: int
     outputs: int
+    bias: bool = True
 
     def output_shape(self, shape: Shape) -> Shape:
         return (*shape[:-1], self.outputs)
 
     def parameters(self) -> int:
-        return self.inputs * self.outputs + self.outputs
+        return (self.inputs + self.bias) * self.outputs
 
     def flops(self, shape: Shape) -> int:
         return 2 * math.prod(shape) * self.outputs
 
 
 @dataclass(frozen=True)
-class Convolution(ModuleSpec):
-    """3x3 with padding 1: (inputs, height, width) -> (outputs, height, width)."""
+class Convolution(WeightedSpec):
+    """(inputs, height, width) -> (outputs, ...), square kernels; by default 3x3 that keep the size."""
 
     inputs: int
     outputs: int
     bias: bool
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
 
     def output_shape(self, shape: Shape) -> Shape:
-        return (self.outputs, *shape[1:])
+        return (self.outputs, *_window(shape[1:], self.kernel, self.stride, self.padding))
 
     def parameters(self) -> int:
-        return 9 * self.inputs * self.outputs + self.bias * self.outputs
+        return (self.kernel**2 * self.inputs + self.bias) * self.outputs
 
     def flops(self, shape: Shape) -> int:
-        return 2 * 9 * math.prod(shape) * self.outputs
+        return 2 * self.kernel**2 * self.inputs * math.prod(self.output_shape(shape))
 
 
 @dataclass(frozen=True)
 class BatchNorm(ModuleSpec):
-    """Over the channels of (channels, height, width), with weight and bias."""
+    """Over the channels of (channels, height, width), with weight and bias; `zero` begins its weight at 0."""
 
     channels: int
+    zero: bool = False
 
     def parameters(self) -> int:
         return 2 * self.channels
@@ -100,6 +116,7 @@ class LayerNorm(ModuleSpec):
     """Over the last dimension, with weight and bias."""
 
     features: int
+    eps: float = 1e-5
 
     def parameters(self) -> int:
         return 2 * self.features
@@ -111,12 +128,51 @@ class Relu(ModuleSpec):
 
 
 @dataclass(frozen=True)
+class Gelu(ModuleSpec):
+    """x times the normal distribution function of x, or its approximation by tanh (arXiv 1606.08415)."""
+
+    tanh: bool
+
+
+@dataclass(frozen=True)
+class Dropout(ModuleSpec):
+    """In evaluation nothing happens."""
+
+    probability: float
+
+    def operations(self, shape: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
 class MaxPool(ModuleSpec):
-    """2x2, halves height and width, rounding down."""
+    """Square windows; by default 2x2, which halves height and width, rounding down."""
+
+    kernel: int = 2
+    stride: int = 2
+    padding: int = 0
 
     def output_shape(self, shape: Shape) -> Shape:
-        channels, height, width = shape
-        return (channels, height // 2, width // 2)
+        return (shape[0], *_window(shape[1:], self.kernel, self.stride, self.padding))
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(ModuleSpec):
+    """(channels, height, width) -> (channels,)."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape[:1]
+
+
+@dataclass(frozen=True)
+class Subsample(ModuleSpec):
+    """Every second pixel, and zeros for new channels: the shortcut A of He et al. (arXiv 1512.03385, section 3.3)."""
+
+    inputs: int
+    outputs: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (self.outputs, *_window(shape[1:], 1, 2, 0))
 
 
 @dataclass(frozen=True)
@@ -125,65 +181,6 @@ class Flatten(ModuleSpec):
 
     def output_shape(self, shape: Shape) -> Shape:
         return (math.prod(shape),)
-
-    def operations(self, shape: Shape) -> int:
-        return 0
-
-
-@dataclass(frozen=True)
-class Rows(ModuleSpec):
-    """An image as the sequence of its rows: (channels, height, width) -> (height, channels * width)."""
-
-    def output_shape(self, shape: Shape) -> Shape:
-        channels, height, width = shape
-        return (height, channels * width)
-
-    def operations(self, shape: Shape) -> int:
-        return int(shape[0] > 1)
-
-
-@dataclass(frozen=True)
-class Embedding(ModuleSpec):
-    """Token ids (steps,) -> (steps, features)."""
-
-    vocabulary: int
-    features: int
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return (*shape, self.features)
-
-    def parameters(self) -> int:
-        return self.vocabulary * self.features
-
-
-@dataclass(frozen=True)
-class Recurrent(ModuleSpec):
-    """One LSTM layer: (steps, inputs) -> (steps, hidden); four gates, two biases (torch.nn.LSTM)."""
-
-    inputs: int
-    hidden: int
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return (shape[0], self.hidden)
-
-    def parameters(self) -> int:
-        return 4 * self.hidden * (self.inputs + self.hidden + 2)
-
-    def flops(self, shape: Shape) -> int:
-        return 2 * shape[0] * 4 * self.hidden * (self.inputs + self.hidden)
-
-    def operations(self, shape: Shape) -> int:
-        """One product for all inputs, a product and a pointwise kernel per step, as fused libraries do it,
-        and four to make the first state and collect the last one."""
-        return 5 + 2 * shape[0]
-
-
-@dataclass(frozen=True)
-class LastStep(ModuleSpec):
-    """(steps, features) -> (features,)."""
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape[1:]
 
     def operations(self, shape: Shape) -> int:
         return 0
@@ -217,15 +214,49 @@ class Block(ModuleSpec):
 
 @dataclass(frozen=True)
 class Residual(ModuleSpec):
-    """x + body(x), for a body that keeps the shape (He et al. 2016, arXiv 1512.03385)."""
+    """shortcut(x) + body(x); without `shortcut` x itself, for a body that keeps the shape (arXiv 1512.03385)."""
 
     body: Block
+    shortcut: ModuleSpec | None = None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.body.output_shape(shape)
 
     def parameters(self) -> int:
-        return self.body.parameters()
+        return sum(branch.parameters() for branch in self._branches())
+
+    def flops(self, shape: Shape) -> int:
+        return sum(branch.flops(shape) for branch in self._branches())
+
+    def operations(self, shape: Shape) -> int:
+        return sum(branch.operations(shape) for branch in self._branches()) + 1
+
+    def _branches(self) -> tuple[ModuleSpec, ...]:
+        return (self.body,) if self.shortcut is None else (self.body, self.shortcut)
+
+
+@dataclass(frozen=True)
+class Tied(ModuleSpec):
+    """A block in which two modules, named by their paths, share a weight of `shared` numbers."""
+
+    body: Block
+    owner: str
+    user: str
+    shared: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.body.output_shape(shape)
+
+    def parameters(self) -> int:
+        return self.body.parameters() - self.shared
 
     def flops(self, shape: Shape) -> int:
         return self.body.flops(shape)
 
     def operations(self, shape: Shape) -> int:
-        return self.body.operations(shape) + 1
+        return self.body.operations(shape)
+
+
+def _window(size: Shape, kernel: int, stride: int, padding: int) -> Shape:
+    """Height and width after windows of `kernel` pixels, `stride` apart."""
+    return tuple((pixels + 2 * padding - kernel) // stride + 1 for pixels in size)

@@ -23,7 +23,11 @@ class Evaluation(TypedDict):
 
 
 def evaluate(model: nn.Module, loss: Loss, batches: Iterable[tuple[Any, Any]]) -> Evaluation:
-    """Mean loss and, where the targets are class numbers, accuracy. UsageError without batches."""
+    """Mean loss and, where the targets are class numbers, accuracy. UsageError without batches.
+
+    A class has its logits in the last dimension of the output. Of a sequence each step counts; negative targets,
+    which torch's cross entropy ignores, do not.
+    """
     total, correct, samples, classified = 0.0, 0, 0, 0
     with torch.no_grad(), _evaluating(model):
         for inputs, targets in batches:
@@ -36,8 +40,8 @@ def evaluate(model: nn.Module, loss: Loss, batches: Iterable[tuple[Any, Any]]) -
             total += value * size
             samples += size
             if _are_classes(outputs, targets):
-                correct += int((outputs.argmax(1) == targets).sum())
-                classified += size
+                correct += int((outputs.argmax(-1) == targets).sum())
+                classified += int((targets >= 0).sum())
     if not samples:
         raise UsageError("there are no batches to evaluate on")
     return {"loss": total / samples, "accuracy": correct / classified if classified else None}
@@ -46,7 +50,7 @@ def evaluate(model: nn.Module, loss: Loss, batches: Iterable[tuple[Any, Any]]) -
 def _are_classes(outputs: Any, targets: Any) -> bool:
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return False
-    return outputs.dim() == 2 and targets.dim() == 1 and not targets.is_floating_point()
+    return targets.dim() > 0 and outputs.shape[:-1] == targets.shape and not targets.is_floating_point()
 
 
 @contextmanager

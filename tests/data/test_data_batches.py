@@ -85,9 +85,9 @@ def test_skipped_batches_are_never_gathered(monkeypatch: pytest.MonkeyPatch) -> 
     gathered: list[int] = []
     gather = batches._at
 
-    def count(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def count(chosen: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         gathered.append(len(chosen))
-        return gather(chosen)
+        return gather(chosen, epoch)
 
     monkeypatch.setattr(batches, "_at", count)
     assert len(list(batches.batches(skip=48))) == 2

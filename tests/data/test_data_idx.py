@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from asyncpipe.data import data_shape, load
+from asyncpipe.data.catalog import DataShape
 from asyncpipe.data.idx import LARGEST, idx_dimensions, read_idx
 from asyncpipe.errors import MachineError, UsageError
 
@@ -81,7 +82,7 @@ def test_relative_root_is_relative_to_the_working_directory(root: Path, monkeypa
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason=f"Debian's dataset-fashion-mnist is not in {FASHION}")
 def test_fashion_mnist_is_found_where_debian_puts_it() -> None:
-    assert data_shape("fashion-mnist", {}) == ((1, 28, 28), 10, 60_000)
+    assert data_shape("fashion-mnist", {}) == DataShape((1, 28, 28), 10, 60_000)
     data = load("fashion-mnist", {})
     assert (len(data.train), len(data.test)) == (60_000, 10_000)
     assert data.train.targets.bincount().tolist() == [6_000] * 10
@@ -193,12 +194,12 @@ def test_label_out_of_range_is_refused(root: Path) -> None:
 
 
 def test_shape_follows_the_files_that_are_there(root: Path, tmp_path: Path) -> None:
-    assert data_shape("mnist", {"root": str(root)}) == ((1, 28, 28), 10, TRAIN)
-    assert data_shape("mnist", {"root": str(tmp_path / "nowhere")}) == ((1, 28, 28), 10, 60_000)
-    assert data_shape("mnist", {}) == ((1, 28, 28), 10, 60_000)
+    assert data_shape("mnist", {"root": str(root)}) == DataShape((1, 28, 28), 10, TRAIN)
+    assert data_shape("mnist", {"root": str(tmp_path / "nowhere")}) == DataShape((1, 28, 28), 10, 60_000)
+    assert data_shape("mnist", {}) == DataShape((1, 28, 28), 10, 60_000)
 
 
 @pytest.mark.parametrize("value", [7, "", ["a"]])
 def test_root_must_be_a_folder_name(value: object) -> None:
-    with pytest.raises(UsageError, match="option 'root' must be the folder of the idx files, found"):
+    with pytest.raises(UsageError, match="option 'root' must be a folder, found"):
         load("mnist", {"root": value})

@@ -6,50 +6,36 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from asyncpipe.errors import UsageError
-from asyncpipe.models import NAMES, build
 from asyncpipe.models.describe import LayerCost, describe
 from asyncpipe.models.measure import measure_layers
 from asyncpipe.models.modules import split_layers
+from tests.small_models import LARGE, PLAIN, RECURRENT, RESIDUAL, SMALL, TRANSFORMERS, Small
 
 ROOT = Path(__file__).parents[2]
-IMAGES: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
-    ("mlp", {}, (1, 8, 8)),
-    ("mlp", {"hidden": [5]}, (17,)),
-    ("convnet", {}, (1, 8, 8)),
-    ("convnet", {"channels": [3, 5], "hidden": 7, "norm": "none"}, (3, 9, 13)),
-    ("convnet", {"channels": [4]}, (2, 1, 3)),
-    ("deep-narrow", {}, (1, 8, 8)),
-    ("deep-narrow", {"layers": 4, "width": 6, "residual": False}, (5,)),
+SHAPES = [
+    Small("mlp", {"hidden": [5]}, (17,)),
+    Small("convnet", {"channels": [3, 5], "hidden": 7, "norm": "none"}, (3, 9, 13)),
+    Small("convnet", {"channels": [4]}, (2, 1, 3)),
+    Small("deep-narrow", {"layers": 4, "width": 6, "residual": False}, (5,)),
+    Small("vit-tiny", {"layers": 1, "patch": 8}),
+    Small("mixer", {"layers": 1, "patch": 8}),
 ]
-RECURRENT: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
-    ("lstm", {}, (1, 8, 8)),
-    ("lstm", {"layers": 3, "hidden": 7}, (3, 5, 4)),
-    ("lstm", {"layers": 1, "vocabulary": 11, "embedding": 6, "hidden": 9}, (12,)),
-]
+STACKED = [*RECURRENT, Small("lstm", {"layers": 3, "hidden": 7}, (3, 5, 4))]
 
 
-def sample_of(shape: tuple[int, ...], options: dict[str, Any], batch: int) -> torch.Tensor:
-    if "vocabulary" in options:
-        return torch.randint(options["vocabulary"], (batch, *shape))
-    return torch.rand(batch, *shape)
-
-
-@pytest.mark.parametrize("batch", [1, 6])
-@pytest.mark.parametrize(("name", "options", "shape"), IMAGES + RECURRENT)
-def test_names_parameters_and_bytes_are_those_of_the_module(
-    name: str, options: dict[str, Any], shape: tuple[int, ...], batch: int
-) -> None:
-    costs = describe(name, options, shape, 10, batch)
-    layers = split_layers(build(name, options, shape, 10))
+@pytest.mark.parametrize("small", [*PLAIN, *RESIDUAL, *TRANSFORMERS, *SHAPES, *STACKED], ids=str)
+def test_names_parameters_and_bytes_are_those_of_the_module(small: Small) -> None:
+    costs = small.describe(6)
+    with torch.device("meta"):
+        layers = split_layers(small.build())
     assert [cost.name for cost in costs] == [layer for layer, _ in layers]
-    value = sample_of(shape, options, batch)
+    value = small.samples(6).to("meta")
     for cost, (_, layer) in zip(costs, layers, strict=True):
         value = layer(value)
         parameters = list(layer.parameters())
@@ -58,11 +44,13 @@ def test_names_parameters_and_bytes_are_those_of_the_module(
         assert cost.activation_bytes == value.nbytes
 
 
-@pytest.mark.parametrize(("name", "options", "shape"), IMAGES)
-def test_flops_are_those_of_torchs_counter(name: str, options: dict[str, Any], shape: tuple[int, ...]) -> None:
-    costs = describe(name, options, shape, 10, 6)
-    value = sample_of(shape, options, 6)
-    for cost, (_, layer) in zip(costs, split_layers(build(name, options, shape, 10)), strict=True):
+@pytest.mark.parametrize("small", [*PLAIN, *RESIDUAL, *TRANSFORMERS, *SHAPES], ids=str)
+def test_flops_are_those_of_torchs_counter(small: Small) -> None:
+    """On the meta device attention is made of products that the counter sees."""
+    with torch.device("meta"):
+        layers = split_layers(small.build())
+    value = small.samples(6).to("meta")
+    for cost, (_, layer) in zip(small.describe(6), layers, strict=True):
         with FlopCounterMode(display=False) as counter:
             value = layer(value)
         assert cost.forward_flops == counter.get_total_flops()
@@ -91,21 +79,25 @@ def test_lstm_flops_are_those_of_its_cells_run_one_by_one() -> None:
     assert describe("lstm", {"hidden": 7}, (3, 5, 4), 10, 6)[0].forward_flops == counter.get_total_flops()
 
 
-@pytest.mark.parametrize(("name", "options", "shape"), IMAGES)
-def test_description_equals_the_measurement(name: str, options: dict[str, Any], shape: tuple[int, ...]) -> None:
-    names, layers = zip(*split_layers(build(name, options, shape, 10)), strict=True)
-    measured = measure_layers(layers, sample_of(shape, options, 6), names)
-    assert describe(name, options, shape, 10, 6) == measured
+@pytest.mark.parametrize("small", [*PLAIN, *RESIDUAL, *TRANSFORMERS, *SHAPES], ids=str)
+def test_description_equals_the_measurement(small: Small) -> None:
+    names, layers = zip(*split_layers(small.build()), strict=True)
+    assert small.describe(6) == measure_layers(layers, small.samples(6), names)
 
 
-@pytest.mark.parametrize(("name", "options", "shape"), RECURRENT)
-def test_description_of_an_lstm_misses_at_most_two_operations(
-    name: str, options: dict[str, Any], shape: tuple[int, ...]
-) -> None:
+@pytest.mark.parametrize("small", LARGE, ids=str)
+def test_description_of_a_large_network_equals_its_measurement(small: Small) -> None:
+    with torch.device("meta"):
+        names, layers = zip(*split_layers(small.build()), strict=True)
+    assert small.describe(6) == measure_layers(layers, torch.empty(6, *small.shape, device="meta"), names)
+
+
+@pytest.mark.parametrize("small", STACKED, ids=str)
+def test_description_of_an_lstm_misses_at_most_two_operations(small: Small) -> None:
     """Whether its input is copied into another layout first depends on the shape."""
-    names, layers = zip(*split_layers(build(name, options, shape, 10)), strict=True)
-    measured = measure_layers(layers, sample_of(shape, options, 6), names)
-    for stated, found in zip(describe(name, options, shape, 10, 6), measured, strict=True):
+    names, layers = zip(*split_layers(small.build()), strict=True)
+    measured = measure_layers(layers, small.samples(6), names)
+    for stated, found in zip(small.describe(6), measured, strict=True):
         assert replace(stated, operations=found.operations) == found
         assert 0 <= found.operations - stated.operations <= 2
 
@@ -121,13 +113,10 @@ def test_costs_of_a_small_convnet_are_these() -> None:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_flops_and_activations_grow_with_the_batch_and_nothing_else_does(name: str) -> None:
-    one, eight = (describe(name, {}, (1, 8, 8), 10, batch) for batch in (1, 8))
-    for small, large in zip(one, eight, strict=True):
-        assert large == replace(
-            small, forward_flops=8 * small.forward_flops, activation_bytes=8 * small.activation_bytes
-        )
+@pytest.mark.parametrize("small", [*SMALL, *LARGE], ids=str)
+def test_flops_and_activations_grow_with_the_batch_and_nothing_else_does(small: Small) -> None:
+    for one, eight in zip(small.describe(1), small.describe(8), strict=True):
+        assert eight == replace(one, forward_flops=8 * one.forward_flops, activation_bytes=8 * one.activation_bytes)
 
 
 def test_empty_batch_is_refused() -> None:
@@ -138,7 +127,8 @@ def test_empty_batch_is_refused() -> None:
 def test_description_needs_no_torch() -> None:
     code = (
         "import sys, asyncpipe.models, asyncpipe.models.describe as d\n"
-        "assert all(d.describe(name, {}, (1, 8, 8), 10, 4) for name in asyncpipe.models.NAMES)\n"
+        "shapes = {'gpt': (8,)}\n"
+        "assert all(d.describe(name, {}, shapes.get(name, (1, 8, 8)), 10, 4) for name in asyncpipe.models.NAMES)\n"
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

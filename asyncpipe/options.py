@@ -1,4 +1,4 @@
-"""Options of built-in models: a mapping from a job file becomes a checked frozen dataclass."""
+"""Options of built-in models and data sets: a mapping from a job file becomes a checked frozen dataclass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from asyncpipe.errors import UsageError
 
-__all__ = ["Boolean", "Choice", "Integer", "Integers", "option", "read_options", "suggestion"]
+__all__ = ["Boolean", "Choice", "Integer", "Integers", "Real", "Text", "option", "read_options", "suggestion"]
 
 Options = TypeVar("Options")
 
@@ -50,6 +50,37 @@ class Integer:
         if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
             raise ValueError
         return int(value)
+
+
+@dataclass(frozen=True)
+class Real:
+    """A number of at least `low` and less than `high`."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"a number of at least {self.low:g} and less than {self.high:g}"
+
+    def read(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value < self.high:
+            raise ValueError
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that is not empty; `what` says what it names."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str) or not value:
+            raise ValueError
+        return value
 
 
 @dataclass(frozen=True)
@@ -123,4 +154,6 @@ def _read(kind: type[object], name: str, value: object, domain: Domain) -> objec
 
 
 def _allowed(owner: str, domains: Mapping[str, Domain]) -> str:
+    if not domains:
+        return "it takes none"
     return f"options of {owner}: " + "; ".join(f"{name}: {domain}" for name, domain in domains.items())
