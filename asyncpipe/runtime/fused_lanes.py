@@ -45,15 +45,18 @@ class Lane:
         self.scalars = scalars
         self.ticket = torch.zeros(1, dtype=torch.int32, device=scalars.tensor.device)
         self.rate: float | None = None
+        self.from_device = False
         self.histories: tuple[History, ...] = ()
         self.updates: list[tuple[FusedUpdate, GradientTable]] = []
 
     def set_rate(self, rate: float | Tensor) -> None:
-        """Write lr where it changed; a measured one lies on the device, and whether it did is not known here."""
+        """Write lr where it changed. Whether it did is not known here once it came from the device: a captured launch
+        writes it again at each replay.
+        """
         if isinstance(rate, Tensor):
-            self.rate = None
+            self.from_device = True
             self.scalars.view("lr").copy_(rate)
-        elif rate != self.rate:
+        elif self.from_device or rate != self.rate:
             self.rate = rate
             self.scalars.set(lr=rate)
 

@@ -12,12 +12,11 @@ from asyncpipe.kernels.fused.device.rules import RULES
 from asyncpipe.runtime.arena import Arena
 from asyncpipe.runtime.attachments import Attachments
 from asyncpipe.runtime.fused_options import FusedOptions
+from asyncpipe.runtime.half_precision_rule import HALF, require_bfloat16
 from asyncpipe.runtime.state_arena import StateArena, same, widened
 from asyncpipe.runtime.update_rule import Precision
 
 __all__ = ["FusedMemory"]
-
-HALF = (torch.bfloat16, torch.float16)
 
 
 class FusedMemory:
@@ -39,6 +38,11 @@ class FusedMemory:
         }
         if precision == "master":
             halves = [dtype for dtype in self.dtypes if dtype in HALF]
+            if halves and attachments.private is not None:
+                raise UsageError(
+                    "`precision: master` with private weights: updates begin from these, never from the copies",
+                    "choose `precision: stochastic`, or let all streams share the weights",
+                )
             kept["master"] = StateArena(arena.layout, lambda dtype: widened(dtype) if dtype in halves else None)
         if attachments.drift_decay is not None:
             kept["drift"] = StateArena(arena.layout, lambda dtype: widened(dtype) if dtype in self.dtypes else None)
@@ -76,9 +80,5 @@ def _require_dtypes(arena: Arena, precision: Precision) -> None:
             f"updates on CUDA need parameters of {', '.join(map(str, FLOATS))}, found {', '.join(wrong)}",
             "convert them, or choose torch.optim.NAME, such as torch.optim.Adam, which updates whatever torch can",
         )
-    coarse = [place.name for place in trainable if place.dtype == torch.float16]
-    if precision == "stochastic" and coarse:
-        raise UsageError(
-            f"stochastic rounding is for bfloat16, found float16 parameters {', '.join(coarse)}",
-            "choose `precision: master`, or convert them to bfloat16",
-        )
+    if precision == "stochastic":
+        require_bfloat16(arena)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from asyncpipe.kernels.fused.buffers import Counters
 from asyncpipe.kernels.fused.checks import ALIGNMENT
 from asyncpipe.kernels.fused.device.rules import RULES
 from asyncpipe.kernels.fused.grid import Grid, choose_grid
+from asyncpipe.kernels.fused.issuing import current_stream
 from asyncpipe.kernels.fused.launch import FusedUpdate, new_counters
 from asyncpipe.kernels.fused.scalars import Scalars
 from asyncpipe.kernels.fused.table import GradientTable
@@ -41,8 +41,10 @@ class FusedRule:
     """Triton kernels, their options, and one state; `use` is a name in `fused_options.RULE_OF`.
 
     precision: of half-precision weights. `master` updates float32 copies, of which the weights are rounded; they are
-    taken from the weights now, or when a state without them is loaded. `stochastic` rounds bfloat16 at random, without
-    a bias. After its first call with the same gradients missing `apply` never waits for the device.
+    taken from the weights now, where somebody else wrote them, and when a state without them is loaded. `stochastic`
+    rounds bfloat16 at random, without a bias, from `seed` on.
+    An lr may be a tensor on the device too, as a captured one is. After its first call with the same gradients missing
+    `apply` never waits for the device.
     """
 
     def __init__(
@@ -55,8 +57,6 @@ class FusedRule:
         seed: int = 0,
         grid: Grid | None = None,
     ) -> None:
-        if precision not in get_args(Precision):
-            raise UsageError(f"optimizer precision must be {' or '.join(get_args(Precision))}, found {precision!r}")
         self._arena = arena
         self._device = arena.layout.device
         self._attachments = attachments or Attachments()
@@ -152,7 +152,7 @@ class FusedRule:
 
     def _lane(self, histories: tuple[History, ...]) -> Lane:
         """The caller's, with an update for each history."""
-        stream = torch.cuda.current_stream(self._device).cuda_stream if self._device.type == "cuda" else 0
+        stream = current_stream(self._device)
         lane = self._lanes.by_stream.get(stream)
         if lane is None:
             lane = self._lanes.by_stream[stream] = Lane(Scalars(self._device, **self._chosen.scalars))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from asyncpipe.errors import UsageError
 
-__all__ = ["OPTIONS", "Option", "read_options", "suggestion"]
+__all__ = ["CHOICES", "OPTIONS", "Option", "read_options", "suggestion"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,12 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
 
 `adamw_*` are for the parameters that muon leaves to AdamW, whose rate is `adamw_lr_ratio` times lr.
 """
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "arithmetic": ("default", "fused"),
+    "precision": ("plain", "master", "stochastic"),
+}
+"""What can be chosen beside the options of any optimizer; the first is the default."""
 
 
 def read_options(use: str, options: Mapping[str, object]) -> dict[str, object]:

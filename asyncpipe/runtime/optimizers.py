@@ -15,7 +15,8 @@ from asyncpipe.runtime.arena import Arena, Place
 from asyncpipe.runtime.attached_rule import AttachedRule
 from asyncpipe.runtime.attachments import Attachments
 from asyncpipe.runtime.builtin_rule import BuiltinRule
-from asyncpipe.runtime.optimizer_options import OPTIONS, read_non_negative, suggestion
+from asyncpipe.runtime.half_precision_rule import HalfPrecisionRule
+from asyncpipe.runtime.optimizer_options import CHOICES, OPTIONS, read_non_negative, suggestion
 from asyncpipe.runtime.torch_rule import PREFIX, TorchRule, find_optimizer_class
 from asyncpipe.runtime.update_rule import Arithmetic, ParameterState, Precision, UpdateRule
 
@@ -29,7 +30,8 @@ FUSED_ON_CUDA = ("sgd", "adam", "adamw", "nadam", "lion")
 class OptimizerSpec:
     """`use`: sgd, adam, adamw, nadam, lion, muon, "torch.optim.NAME" or a class; `options`: its own, without lr.
 
-    precision: of half-precision weights, on CUDA.
+    precision: of half-precision weights; parameters of other dtypes are updated as ever.
+    auto: lr is right without staleness; each stage takes the part of it that `Planned` says.
     """
 
     use: str | type[torch.optim.Optimizer]
@@ -37,6 +39,7 @@ class OptimizerSpec:
     options: Mapping[str, object] = field(default_factory=dict)
     arithmetic: Arithmetic = "default"
     precision: Precision = "plain"
+    auto: bool = False
 
 
 class OptimizerState(TypedDict):
@@ -100,20 +103,22 @@ def make_optimizer(spec: OptimizerSpec, arena: Arena, attachments: Attachments |
     """An optimizer with a state of its own over `arena`; UsageError where the spec cannot be met, MachineError
     where CUDA lacks Triton."""
     _require_rate(spec.lr)
-    if spec.arithmetic not in ("default", "fused"):
-        raise UsageError(f"optimizer arithmetic must be default or fused, found {spec.arithmetic!r}")
+    for name, words in CHOICES.items():
+        if (found := getattr(spec, name)) not in words:
+            raise UsageError(f"optimizer {name} must be {' or '.join(words)}, found {found!r}")
     return StageOptimizer(arena, _make_rule(spec, arena, attachments or Attachments()))
 
 
 def _make_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
     if arena.layout.device.type == "cuda" and spec.use in FUSED_ON_CUDA:
         return _fused_rule(spec, arena, attachments)
-    _require_plain(spec, arena)
-    if spec.use in OPTIONS and isinstance(spec.use, str):
-        if attachments.is_empty:
-            return BuiltinRule(arena, spec.use, spec.options, spec.arithmetic)
-        return AttachedRule(arena, spec.use, spec.options, spec.arithmetic, attachments)
-    return _torch_rule(spec, arena, attachments)
+    if not isinstance(spec.use, str) or spec.use not in OPTIONS:
+        return _torch_rule(spec, arena, attachments)
+    if spec.precision != "plain":
+        return _half_precision_rule(spec, arena, attachments)
+    if attachments.is_empty:
+        return BuiltinRule(arena, spec.use, spec.options, spec.arithmetic)
+    return AttachedRule(arena, spec.use, spec.options, spec.arithmetic, attachments)
 
 
 def _fused_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
@@ -127,16 +132,23 @@ def _fused_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> 
             f"optimizer {spec.use} on CUDA needs Triton, which is not installed",
             "pip install 'triton>=3.6', or choose torch.optim.NAME, such as torch.optim.SGD",
         ) from error
-    return FusedRule(arena, str(spec.use), spec.options, attachments, spec.precision)
+    return FusedRule(arena, str(spec.use), spec.options, attachments, spec.precision, _new_seed(spec))
 
 
-def _require_plain(spec: OptimizerSpec, arena: Arena) -> None:
-    if spec.precision != "plain":
+def _half_precision_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
+    if not attachments.is_empty:
         raise UsageError(
-            f"`precision: {spec.precision}` is for {', '.join(FUSED_ON_CUDA)} on CUDA,"
-            f" found {spec.use} on {arena.layout.device.type}",
-            "leave it out, or keep the parameters in float32",
+            f"`precision: {spec.precision}` with gradient transforms, private or predicted weights is for"
+            f" {', '.join(FUSED_ON_CUDA)} on CUDA, found {spec.use} on {arena.layout.device.type}",
+            "leave `precision` out, or keep the parameters in float32",
         )
+    is_master = spec.precision == "master"
+    return HalfPrecisionRule(arena, str(spec.use), spec.options, spec.arithmetic, is_master, _new_seed(spec))
+
+
+def _new_seed(spec: OptimizerSpec) -> int:
+    """Of torch's global generator, so that no two stages or replicas round alike, and two equal runs do."""
+    return int(torch.randint(1 << 31, ())) if spec.precision == "stochastic" else 0
 
 
 def _torch_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
@@ -144,6 +156,12 @@ def _torch_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> 
         raise UsageError(
             f"gradient transforms and weight prediction are for built-in optimizers, found {spec.use}",
             f"choose {', '.join(FUSED_ON_CUDA)}, or leave them out",
+        )
+    is_known = not isinstance(spec.use, str) or spec.use.startswith(PREFIX)
+    if is_known and spec.precision != "plain":
+        raise UsageError(
+            f"`precision: {spec.precision}` is for built-in optimizers, found {spec.use}",
+            f"choose {', '.join(OPTIONS)}, or leave it out",
         )
     if not isinstance(spec.use, str):
         return TorchRule(arena, spec.use, spec.lr, spec.options, spec.arithmetic)

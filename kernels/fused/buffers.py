@@ -13,13 +13,13 @@ class Buffers(NamedTuple):
     """Each of n elements.
 
     weights: what F and B read, any float dtype.
-    master: float32; the weights are then its rounded copy.
+    master: float32; the weights are then its rounded copy, and where they are not, somebody else's values, which count.
     private: the stream's own copy; read instead of the weights, and stored with them.
     read: the weights that F read (delay compensation).
     ahead: receives the weights extrapolated by `horizon` updates, for the next forward.
     drift: float32 (float64 weights: float64), moving average of the change of the weights (PipeMare T2).
     corrected: receives weights - `drift_horizon` * drift, for the next backward.
-    peer: receives the new weights too, such as another replica's buffer.
+    peer: receives the new weights too: another replica's memory, as a tensor on this device (symmetric memory).
     """
 
     weights: Any

@@ -17,6 +17,7 @@ from asyncpipe.kernels.fused.device.norm import norm_kernel
 from asyncpipe.kernels.fused.device.rules import RULES, Rule
 from asyncpipe.kernels.fused.device.update import update_kernel
 from asyncpipe.kernels.fused.grid import REGISTERS, Grid, choose_grid
+from asyncpipe.kernels.fused.issuing import LAUNCHES
 from asyncpipe.kernels.fused.options import Options
 from asyncpipe.kernels.fused.requirements import compute_dtype, require_tensors
 from asyncpipe.kernels.fused.scalars import Scalars
@@ -37,11 +38,13 @@ class _Launch(NamedTuple):
     programs: int
     arguments: tuple[Any, ...]
     constants: dict[str, Any]
+    gradients: Sequence[Tensor]
+    """Those behind the addresses of the arguments."""
 
 
 class FusedUpdate:
-    """One optimizer step of one stage: one launch, two where the norm is clipped. Never synchronises or allocates
-    after the first call, so that it can be captured.
+    """One optimizer step of one stage: one launch, two where the norm is clipped. `flat` never synchronises or
+    allocates after the first call; `tensors` neither, where it has seen the gradients' addresses or within `ADDRESSES`.
 
     Tensors are flat, dense, on one device and start at multiples of 16 bytes. `scalars` and all tensors may change
     between launches, in the order of the stream. Launches that may overlap need counters with tickets of their own.
@@ -78,17 +81,11 @@ class FusedUpdate:
 
     def compile(self, gradient: Tensor) -> list[Any]:
         """Triton's compiled kernels of `flat`, in the order of their launches, for the active driver's target."""
-        return [
-            launch.kernel.warmup(*launch.arguments, grid=(launch.programs,), **launch.constants)
-            for launch in self._flat(gradient)
-        ]
+        return [_compile(launch) for launch in self._flat(gradient)]
 
     def compile_tensors(self, table: GradientTable, gradients: Sequence[Tensor | None]) -> list[Any]:
         """The same for `tensors`."""
-        return [
-            launch.kernel.warmup(*launch.arguments, grid=(launch.programs,), **launch.constants)
-            for launch in self._tensors(table, gradients)
-        ]
+        return [_compile(launch) for launch in self._tensors(table, gradients)]
 
     def _flat(self, gradient: Tensor) -> Iterator[_Launch]:
         weights = self.buffers.weights
@@ -96,7 +93,7 @@ class FusedUpdate:
         if problems:
             raise ValueError("; ".join(problems))
         n = weights.numel()
-        return self._launches(Gradients(flat=gradient), gradient.dtype, n, triton.cdiv(n, self.grid.block))
+        return self._launches(Gradients(flat=gradient), gradient.dtype, n, triton.cdiv(n, self.grid.block), [gradient])
 
     def _tensors(self, table: GradientTable, gradients: Sequence[Tensor | None]) -> Iterator[_Launch]:
         weights = self.buffers.weights
@@ -109,9 +106,12 @@ class FusedUpdate:
             )
         dtype = next((gradient.dtype for gradient in gradients if gradient is not None), torch.float32)
         given = Gradients(addresses=table.addresses(gradients, dtype), blocks=table.blocks)
-        return self._launches(given, dtype, len(table.blocks), len(table.blocks))
+        present = [gradient for gradient in gradients if gradient is not None]
+        return self._launches(given, dtype, len(table.blocks), len(table.blocks), present)
 
-    def _launches(self, gradients: Gradients, dtype: torch.dtype, n: int, blocks: int) -> Iterator[_Launch]:
+    def _launches(
+        self, gradients: Gradients, dtype: torch.dtype, n: int, blocks: int, tensors: Sequence[Tensor]
+    ) -> Iterator[_Launch]:
         programs = self.grid.count(blocks)
         constants = {
             "OPTIONS": self.options,
@@ -126,11 +126,10 @@ class FusedUpdate:
         }
         if "clip_norm" in self.options.transforms:
             count = self.options.transforms.index("clip_norm")
-            yield _Launch(
-                norm_kernel, programs, self._norm_arguments(gradients, n), constants | self._norm_constants(count)
-            )
+            constants_of_norm = constants | self._norm_constants(count)
+            yield _Launch(norm_kernel, programs, self._norm_arguments(gradients, n), constants_of_norm, tensors)
         arguments = (self.buffers, self.states, gradients, self.counters, self.scalars.tensor, n)
-        yield _Launch(update_kernel, programs, arguments, constants | self._update_constants())
+        yield _Launch(update_kernel, programs, arguments, constants | self._update_constants(), tensors)
 
     def _norm_arguments(self, gradients: Gradients, n: int) -> tuple[Any, ...]:
         counters = self.counters
@@ -156,8 +155,27 @@ class FusedUpdate:
         return counters._replace(norm=torch.zeros(1, dtype=torch.float64, device=device))
 
     def _run(self, launch: _Launch) -> None:
-        with _on(self.buffers.weights.device):
-            launch.kernel[(launch.programs,)](*launch.arguments, **launch.constants)
+        def run() -> None:
+            with _on(self.buffers.weights.device):
+                launch.kernel[(launch.programs,)](*launch.arguments, **launch.constants)
+
+        watched = LAUNCHES.get()
+        if watched is None:
+            run()
+        else:
+            watched.kernel(f"{launch.kernel} {launch.constants}", run, list(self._touched(launch)), self._written())
+
+    def _touched(self, launch: _Launch) -> Iterator[Tensor]:
+        yield from launch.gradients
+        for argument in launch.arguments:
+            parts = argument if isinstance(argument, tuple) else (argument,)
+            yield from (part for part in parts if isinstance(part, Tensor))
+
+    def _written(self) -> list[Tensor]:
+        constant = {"read", "reads", "seed"}
+        groups = (self.buffers, self.states, self.counters)
+        found = [value for group in groups for name, value in group._asdict().items() if name not in constant]
+        return [value for value in found if isinstance(value, Tensor)]
 
 
 def new_counters(rule: str | Rule, device: torch.device) -> Counters:
@@ -170,6 +188,17 @@ def new_counters(rule: str | Rule, device: torch.device) -> Counters:
     )
 
 
+def _compile(launch: _Launch) -> Any:
+    return launch.kernel.warmup(*launch.arguments, grid=(launch.programs,), **launch.constants)
+
+
 def _on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Triton launches on the current device."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+    """Triton launches on the current device; on a CPU it interprets, or RuntimeError."""
+    if device.type == "cuda":
+        return torch.cuda.device(device)
+    if not triton.knobs.runtime.interpret:
+        raise RuntimeError(
+            f"the weights are on the device {device}, where Triton only interprets kernels: set TRITON_INTERPRET=1"
+            " before Python starts, or put all tensors on a CUDA device"
+        )
+    return contextlib.nullcontext()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-__all__ = ["TRANSFORMS", "Decay", "Options", "Rounding", "Transform"]
+__all__ = ["FLAGS", "TRANSFORMS", "Decay", "Options", "Rounding", "Transform"]
 
 Transform = Literal["shrink", "clip_norm", "delay_compensation"]
 Decay = Literal["none", "coupled", "decoupled"]
 Rounding = Literal["nearest", "stochastic"]
-TRANSFORMS: tuple[Transform, ...] = ("shrink", "clip_norm", "delay_compensation")
+TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
+
+FLAGS = ("momentum", "nesterov", "spike", "amsgrad")
+"""Those that only some rules have."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Options:
     def _contradictions(self) -> list[tuple[bool, str]]:
         unknown = sorted(set(self.transforms) - set(TRANSFORMS))
         return [
+            (self.decay not in get_args(Decay), f"decay is {', '.join(get_args(Decay))}, found {self.decay}"),
+            (
+                self.rounding not in get_args(Rounding),
+                f"rounding is {', '.join(get_args(Rounding))}, found {self.rounding}",
+            ),
             (bool(unknown), f"transforms are {', '.join(TRANSFORMS)}, found {', '.join(unknown)}"),
             (len(set(self.transforms)) < len(self.transforms), f"a transform is there twice: {self.transforms}"),
             (self.nesterov and not self.momentum, "nesterov needs momentum"),

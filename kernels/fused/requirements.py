@@ -10,7 +10,7 @@ from torch import Tensor
 from asyncpipe.kernels.fused.buffers import Buffers, Counters, States
 from asyncpipe.kernels.fused.checks import FLOATS, problem_of
 from asyncpipe.kernels.fused.device.rules import Rule
-from asyncpipe.kernels.fused.options import Options
+from asyncpipe.kernels.fused.options import FLAGS, Options
 from asyncpipe.kernels.fused.scalars import SCALARS, Scalars
 
 __all__ = ["compute_dtype", "require_tensors"]
@@ -81,6 +81,8 @@ def _counter_problems(counters: Counters, device: torch.device) -> Iterator[str]
 def _missing(rule: Rule, options: Options, buffers: Buffers, counters: Counters) -> Iterator[tuple[bool, str]]:
     stochastic = options.rounding == "stochastic"
     added = buffers.weights if buffers.master is None else buffers.master
+    for flag in FLAGS:
+        yield getattr(options, flag) and flag not in rule.flags, f"{flag}: this rule has no such option"
     yield rule.product and counters.product is None, "product: this rule needs it, float64 that starts at 1"
     yield "delay_compensation" in options.transforms and buffers.read is None, "read: delay compensation needs it"
     yield stochastic and counters.seed is None, "seed: stochastic rounding needs it"
@@ -91,6 +93,10 @@ def _missing(rule: Rule, options: Options, buffers: Buffers, counters: Counters)
     yield (
         options.atomic and added.element_size() < 4,
         f"atomic: expected weights or a master copy in float32 or float64, found {added.dtype}",
+    )
+    yield (
+        buffers.private is not None and buffers.master is not None,
+        "master: nothing reads it beside private weights; make these float32 instead",
     )
     yield counters.reads is not None and counters.version is None, "version: staleness is measured against it"
     yield counters.histogram is not None and counters.reads is None, "reads: the histogram counts what they say"

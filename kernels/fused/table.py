@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from asyncpipe.kernels.fused.checks import ALIGNMENT, FLOATS, problem_of
 from asyncpipe.kernels.fused.grid import BLOCK
+from asyncpipe.kernels.fused.issuing import ADDRESSES
 
 __all__ = ["GradientTable"]
 
@@ -28,6 +30,10 @@ class GradientTable:
         wrong = [start for start, _ in places if start % ALIGNMENT or start < 0]
         if wrong:
             raise ValueError(f"expected tensors that start at multiples of {ALIGNMENT} elements, found {wrong}")
+        ends = sorted((start, start + length) for start, length in places if length)
+        shared = [after for (_, end), (after, _) in itertools.pairwise(ends) if after < end]
+        if shared:
+            raise ValueError(f"expected tensors without common elements, found ones that start inside others: {shared}")
         self.lengths = tuple(lengths)
         self.end = max((start + length for start, length in places), default=0)
         self.block = block
@@ -53,8 +59,11 @@ class GradientTable:
         return self._upload(tuple(0 if g is None or not g.numel() else g.data_ptr() for g in gradients))
 
     def _upload(self, addresses: tuple[int, ...]) -> Tensor:
+        captured = ADDRESSES.get()
+        if captured is not None:
+            return captured.take(addresses)
         if addresses not in self._kept:
-            # Pinned and kept: a captured copy reads this memory again at each replay.
+            # Pinned, so that the copy need not wait; kept, so that the memory stays what it was until it has run.
             host = torch.tensor(addresses, dtype=torch.int64, pin_memory=self.device.type == "cuda")
             self._kept[addresses] = (host, host.to(self.device, non_blocking=True))
         self._kept.move_to_end(addresses)

@@ -47,7 +47,13 @@ def main() -> None:
     parser.add_argument("--misalign", help="a tensor to cut at one element, past the checks of FusedUpdate")
     parser.add_argument("names", nargs="+", help="variants")
     given = parser.parse_args()
-    report: dict[str, Any] = {"missing": missing_tool(given.architecture), "rules": [*RULES], "kernels": []}
+    report: dict[str, Any] = {
+        "missing": missing_tool(given.architecture),
+        "architecture": given.architecture,
+        "triton": triton.__version__,
+        "rules": [*RULES],
+        "kernels": [],
+    }
     if not report["missing"]:
         with compiling_for(given.architecture), tempfile.TemporaryDirectory() as folder:
             for name in given.names:

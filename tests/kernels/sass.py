@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "KINDS",
     "Instruction",
     "count",
     "disassemble",
@@ -17,6 +18,7 @@ __all__ = [
     "parse",
     "path_of_wide_accesses",
     "resources",
+    "wide_accesses",
     "width",
 ]
 
@@ -27,6 +29,8 @@ GLOBAL = re.compile(r"(LDG|STG|LD|ST|RED|REDG|ATOM|ATOMG)(\.|$)")
 VECTOR = re.compile(r"\.(?:BF|F)(\d+)x(\d)")
 BITS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "F64": 64, "128": 128}
 ENDS = ("BRA", "EXIT", "RET")
+KINDS = {"LDG": "load", "LD": "load", "STG": "store", "ST": "store"}
+"""Opcodes of accesses to global memory; the others are atomic."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,16 @@ def width(name: str) -> int:
     if vector := VECTOR.search(name):
         return int(vector[1]) * int(vector[2])
     return next((BITS[part] for part in name.split(".") if part in BITS), 32)
+
+
+def wide_accesses(names: Mapping[str, int]) -> dict[str, int]:
+    """Accesses of 16 bytes among so many instructions of each name; atomic ones of fewer count by their bytes."""
+    found = {"load": 0, "store": 0, "atomic": 0}
+    for name, number in names.items():
+        if is_global_access(name):
+            kind = KINDS.get(name.split(".")[0], "atomic")
+            found[kind] += number * width(name) // 128 if kind == "atomic" else number * (width(name) == 128)
+    return found
 
 
 def count(instructions: Iterable[Instruction]) -> dict[str, int]:

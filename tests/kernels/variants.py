@@ -75,7 +75,8 @@ def loaded(variant: Variant, kernel: str) -> Iterator[str]:
     if compensates:
         yield "read"
     if compensates or (updates and needs_weights):
-        yield next((name for name in ("private", "master") if name in variant.buffers), "weights")
+        yield "private" if "private" in variant.buffers else "weights"
+        yield from {"master"}.intersection(variant.buffers)
     if updates:
         yield from variant.states
         yield from {"drift"}.intersection(variant.buffers)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from asyncpipe.errors import UsageError
 from asyncpipe.runtime.arena import Arena
 from asyncpipe.runtime.builtin_rule import BuiltinRule
 from asyncpipe.runtime.optimizers import FUSED_ON_CUDA, OptimizerSpec, StageOptimizer, make_optimizer
@@ -41,13 +40,6 @@ def test_cuda_without_triton_says_what_to_install_and_cpu_never_asks() -> None:
     assert done.returncode == 0, done.stderr
     assert "optimizer adam on CUDA needs Triton, which is not installed" in done.stdout
     assert "pip install 'triton>=3.6'" in done.stdout
-
-
-@pytest.mark.parametrize("use", ["adam", "muon", "torch.optim.Adam"])
-def test_precision_is_refused_on_the_cpu(use: str) -> None:
-    arena = Arena.of([("a", nn.Parameter(torch.zeros(3).bfloat16()))])
-    with pytest.raises(UsageError, match=f"`precision: master` is for sgd, adam, .* on CUDA, found {use} on cpu"):
-        make_optimizer(OptimizerSpec(use, LR, precision="master"), arena)
 
 
 @pytest.mark.cuda

@@ -268,6 +268,16 @@ def test_master_copies_travel_in_checkpoints_or_start_from_the_weights() -> None
     assert master_of(resumed) == float(first.views[0][0]) - 2.0**-12
 
 
+def test_what_somebody_else_writes_replaces_the_master_copy() -> None:
+    arena = half_arena()
+    optimizer = StageOptimizer(arena, FusedRule(arena, "sgd", {}, precision="master"))
+    small: Gradients = [torch.full((64,), 2.0**-12).bfloat16(), None]
+    optimizer.step(small, 1.0)
+    arena.views[0].fill_(3.0)
+    optimizer.step(small, 1.0)
+    assert master_of(optimizer) == 3 - 2.0**-12
+
+
 def master_of(optimizer: StageOptimizer) -> float:
     return float(torch.as_tensor(optimizer.state()["parameters"]["half"]["master"])[0])
 
@@ -290,7 +300,6 @@ def test_plain_rule_refuses_master_copies() -> None:
         ),
         (torch.float8_e4m3fn, "plain", r"found a \(torch.float8_e4m3fn\)"),
         (torch.float16, "stochastic", "stochastic rounding is for bfloat16, found float16 parameters a"),
-        (torch.float32, "exact", "precision must be plain or master or stochastic, found 'exact'"),
     ],
 )
 def test_unsuitable_parameters_are_refused(dtype: torch.dtype, precision: Any, message: str) -> None:
@@ -324,3 +333,21 @@ def test_rules_over_one_arena_have_states_of_their_own() -> None:
 
     assert steps(one.parameter_states()) == [1, None, 1, 1]
     assert steps(other.parameter_states()) == [None] * 4
+
+
+def test_a_rate_is_written_again_after_one_from_the_device() -> None:
+    """A captured update copies its rate to the lane at each replay, which no code of the host sees."""
+    arena = new_arena()
+    rule = FusedRule(arena, "sgd", {})
+    optimizer = StageOptimizer(arena, rule)
+    optimizer.step(gradients(arena, 0), 0.5)
+    on_device: Any = torch.tensor(0.25, dtype=torch.float64)
+    optimizer.step(gradients(arena, 1), on_device)
+    on_device.fill_(0.125)
+    (lane,) = rule._lanes.by_stream.values()
+    lane.scalars.view("lr").copy_(on_device)  # what a replay does
+    before = [view.clone() for view in arena.views]
+    found = gradients(arena, 2)
+    optimizer.step(found, 0.5)
+    for view, old, gradient in zip(arena.views, before, found, strict=True):
+        torch.testing.assert_close(view, old if gradient is None else old - 0.5 * gradient)

@@ -1,4 +1,7 @@
-"""Stochastic rounding to bfloat16: unbiased, so that updates below half a unit in the last place are not lost."""
+"""Stochastic rounding to bfloat16: unbiased, so that updates below half a unit in the last place are not lost.
+
+`kernels/rounding.py` has it in plain torch, from other random numbers.
+"""
 
 from __future__ import annotations
 

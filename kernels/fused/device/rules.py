@@ -7,7 +7,7 @@ direction d of w <- w - lr * d, and the direction along which weights are predic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from asyncpipe.kernels.fused.device.memory import load, store
+from asyncpipe.kernels.fused.options import FLAGS
 from asyncpipe.kernels.fused.scalars import BETA1, BETA2, DAMPENING, EPS, MOMENTUM_DECAY, STALENESS
 
 __all__ = ["RULES", "Rule", "nadam_momentum"]
@@ -184,17 +185,24 @@ class Rule:
 
     states: in the order of `States`, each with the flag of `Options` without which it is not kept, or None.
     product: whether `Counters.product` is used.
+    flags: those of `options.FLAGS` that it knows; others are refused.
     """
 
     coefficients: Any
     math: Any
     states: Mapping[str, str | None]
     product: bool = False
+    flags: Collection[str] = FLAGS
 
 
 RULES: Mapping[str, Rule] = {
-    "sgd": Rule(sgd_coefficients, sgd, {"momentum_buffer": "momentum"}),
-    "adam": Rule(adam_coefficients, adam, {"exp_avg": None, "exp_avg_sq": None, "max_exp_avg_sq": "amsgrad"}),
-    "nadam": Rule(nadam_coefficients, nadam, {"exp_avg": None, "exp_avg_sq": None}, product=True),
-    "lion": Rule(lion_coefficients, lion, {"exp_avg": None}),
+    "sgd": Rule(sgd_coefficients, sgd, {"momentum_buffer": "momentum"}, flags=("momentum", "nesterov", "spike")),
+    "adam": Rule(
+        adam_coefficients,
+        adam,
+        {"exp_avg": None, "exp_avg_sq": None, "max_exp_avg_sq": "amsgrad"},
+        flags=("amsgrad",),
+    ),
+    "nadam": Rule(nadam_coefficients, nadam, {"exp_avg": None, "exp_avg_sq": None}, product=True, flags=()),
+    "lion": Rule(lion_coefficients, lion, {"exp_avg": None}, flags=()),
 }

@@ -31,11 +31,16 @@ def weight_coefficients(scalars, rate, COMPUTE: tl.constexpr):
 
 @triton.jit
 def load_weights(buffers, at, mask, COMPUTE: tl.constexpr, MASKED: tl.constexpr):
-    """The values to update: the stream's own, else the master copy, else the weights."""
+    """The values to update: the stream's own, else the master copy, else the weights.
+
+    A master copy counts while the weights are its rounded copy; otherwise somebody else wrote them since.
+    """
     if buffers.private is not None:
         return load(buffers.private, at, mask, MASKED).to(COMPUTE)
     if buffers.master is not None:
-        return load(buffers.master, at, mask, MASKED).to(COMPUTE)
+        master = load(buffers.master, at, mask, MASKED)
+        w = load(buffers.weights, at, mask, MASKED)
+        return tl.where(master.to(w.dtype) == w, master, w.to(tl.float32)).to(COMPUTE)
     return load(buffers.weights, at, mask, MASKED).to(COMPUTE)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.kernels.sass import is_global_access, parse, path_of_wide_accesses, width
+from tests.kernels.compile_table import DOCUMENT, documented, row_of, spills
+from tests.kernels.sass import KINDS, parse, path_of_wide_accesses, wide_accesses, width
 from tests.kernels.variants import VARIANTS, accesses
 
 # Not imported here: other tests of this process interpret kernels, which is decided when Triton is imported.
@@ -23,8 +24,6 @@ HOPPER = 90
 CORE = ("sgd plain", "sgd master", "sgd stochastic", "sgd drift", "adam table")
 """Compiled for Hopper beside each kernel and rule, which are compiled for its neighbours too; all others are slow."""
 REPORTS = [(80, "portable"), (HOPPER, "core"), (100, "portable"), pytest.param((HOPPER, "all"), marks=pytest.mark.slow)]
-KINDS = {"LDG": "load", "LD": "load", "STG": "store", "ST": "store"}
-"""Opcodes of accesses to global memory; the others are atomic."""
 
 Row = dict[str, Any]
 
@@ -69,16 +68,6 @@ def label(row: Row) -> str:
     return f"{row['variant']}: {row['kernel']}"
 
 
-def wide_accesses(row: Row) -> dict[str, int]:
-    """Accesses of 16 bytes on the path of whole blocks; atomic ones of fewer count by their bytes."""
-    found = {"load": 0, "store": 0, "atomic": 0}
-    for name, count in row["whole_block"].items():
-        if is_global_access(name):
-            kind = KINDS.get(name.split(".")[0], "atomic")
-            found[kind] += count * width(name) // 128 if kind == "atomic" else count * (width(name) == 128)
-    return found
-
-
 def expected_accesses(row: Row) -> dict[str, int]:
     return accesses(VARIANTS[row["variant"]], row["kernel"], row["block"], row["threads"])
 
@@ -101,7 +90,7 @@ def test_each_tensor_of_a_whole_block_is_loaded_and_stored_16_bytes_at_a_time(ro
     wrong = {
         label(row): (found, expected)
         for row in rows
-        if (found := wide_accesses(row)) != (expected := expected_accesses(row))
+        if (found := wide_accesses(row["whole_block"])) != (expected := expected_accesses(row))
     }
     assert wrong == {}, "accesses of a thread: (found, expected)"
 
@@ -116,14 +105,20 @@ def narrow_accesses(row: Row) -> list[str]:
 
 
 def test_nothing_is_spilled(rows: list[Row]) -> None:
-    spilled = {
-        label(row): row["resources"]
-        for row in rows
-        if row["resources"]["STACK"]
-        or row["resources"]["LOCAL"]
-        or any(name.startswith(("LDL", "STL")) for name in row["instructions"])
-    }
-    assert spilled == {}
+    assert {label(row): row["resources"] for row in rows if spills(row)} == {}
+
+
+def test_the_document_shows_what_the_assembler_made(report: dict[str, Any]) -> None:
+    """docs/kernels.md; registers depend on the version of Triton and of its assembler."""
+    version, shown = documented(DOCUMENT.read_text("utf-8"))
+    assert {name for name, _ in shown} == {*VARIANTS}
+    if report["architecture"] != HOPPER:
+        return
+    same_version = report["triton"].startswith(version)
+    for row in report["kernels"]:
+        name, kernel, registers, *rest = row_of(row)
+        expected = shown[name, kernel]
+        assert (rest, registers if same_version else expected[0]) == (expected[1:], expected[0]), name
 
 
 @pytest.mark.parametrize(
@@ -142,7 +137,10 @@ def test_a_tensor_cut_at_one_element_loses_its_wide_accesses() -> None:
     (row,) = compile_for(HOPPER, "sgd", "--misalign", "weights")["kernels"]
     expected = expected_accesses(row)
     lost = row["block"] // (row["threads"] * 4)
-    assert wide_accesses(row) == expected | {"load": expected["load"] - lost, "store": expected["store"] - lost}
+    assert wide_accesses(row["whole_block"]) == expected | {
+        "load": expected["load"] - lost,
+        "store": expected["store"] - lost,
+    }
     assert set(narrow_accesses(row)) == {"LDG.E", "STG.E"}
 
 

@@ -56,7 +56,7 @@ def test_gradients_of_any_dtype_are_taken_as_float32(memory: Memory, name: str, 
 def test_weights_are_the_rounded_master_copy(memory: Memory, name: str, dtype: torch.dtype) -> None:
     rule, options, numbers = VARIANTS[name]
     values = torch.randn(40)
-    master, weights = memory.place(values), memory.poison(40, dtype)
+    master, weights = memory.place(values), memory.place(values, dtype)
     peer, ahead = memory.poison(40, dtype), memory.poison(40)
     reference = Reference(rule, options, numbers, values)
     update = memory.update(rule, options, numbers, Buffers(weights, master=master, peer=peer, ahead=ahead))
@@ -68,6 +68,19 @@ def test_weights_are_the_rounded_master_copy(memory: Memory, name: str, dtype: t
     assert same_bits(weights, master.cpu().to(dtype))
     assert same_bits(peer, weights)
     assert same_bits(ahead, master)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_what_somebody_else_stored_in_the_weights_replaces_their_master_copy(
+    memory: Memory, dtype: torch.dtype
+) -> None:
+    """An average of replicas, or another optimizer: its next update must not bring the old weights back."""
+    values = torch.randn(40)
+    master, weights = memory.place(values), memory.place(values, dtype)
+    weights[::2] = 3.0
+    memory.update("sgd", Options(), {"lr": 2.0**-12}, Buffers(weights, master=master)).flat(memory.full(40, 1.0))
+    assert torch.equal(master[::2].cpu(), torch.full((20,), 3.0 - 2.0**-12))
+    assert torch.equal(master[1::2].cpu(), values[1::2] - 2.0**-12)
 
 
 @pytest.mark.parametrize("dtype", HALF)

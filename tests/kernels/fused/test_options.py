@@ -28,6 +28,8 @@ def rejected(message: str) -> Any:
             "transforms are shrink, clip_norm, delay_compensation, found bend, warp",
         ),
         ({"transforms": ("shrink", "shrink")}, "a transform is there twice: ('shrink', 'shrink')"),
+        ({"decay": "coupld"}, "decay is none, coupled, decoupled, found coupld"),
+        ({"rounding": "up"}, "rounding is nearest, stochastic, found up"),
         ({"nesterov": True}, "nesterov needs momentum"),
         ({"spike": True}, "spike compensation needs momentum"),
         (
@@ -75,6 +77,13 @@ def test_tensors_of_a_table_start_at_multiples_of_sixteen(starts: tuple[int, int
     wrong = [start for start in starts if start % 16 or start < 0]
     with rejected(f"expected tensors that start at multiples of 16 elements, found {wrong}"):
         GradientTable(starts, (8, 8), CPU)
+
+
+def test_tensors_of_a_table_do_not_overlap() -> None:
+    """Two programs would update the same element."""
+    GradientTable((32, 0, 16, 16), (8, 16, 16, 0), CPU)
+    with rejected("expected tensors without common elements, found ones that start inside others: [16]"):
+        GradientTable((16, 0), (8, 17), CPU)
 
 
 def test_a_table_of_another_arena_or_block_is_rejected(memory: Memory) -> None:

@@ -133,6 +133,13 @@ def test_only_weights_of_two_bytes_have_a_master_copy(memory: Memory, dtype: tor
         memory.update("sgd", Options(), {}, Buffers(memory.full(N, 0.0, dtype), master=memory.full(N, 0.0)))
 
 
+def test_private_weights_have_no_master_copy(memory: Memory) -> None:
+    """It would be written and never read."""
+    weights, private = memory.full(N, 0.0, BFLOAT16), memory.full(N, 0.0, BFLOAT16)
+    with rejected("master: nothing reads it beside private weights; make these float32 instead"):
+        memory.update("sgd", Options(), {}, Buffers(weights, memory.full(N, 0.0), private))
+
+
 def test_drift_of_double_weights_is_double(memory: Memory) -> None:
     weights = memory.full(N, 0.0, torch.float64)
     with rejected("drift: expected torch.float64, found torch.float32"):
@@ -170,6 +177,21 @@ def test_scalars_and_tables_of_another_device_are_rejected(memory: Memory) -> No
         type(update)("sgd", Options(), update.buffers, update.states, update.counters, scalars)
 
 
+@pytest.mark.parametrize(
+    ("rule", "options", "flag"),
+    [
+        ("adam", Options(momentum=True), "momentum"),
+        ("lion", Options(amsgrad=True), "amsgrad"),
+        ("sgd", Options(amsgrad=True), "amsgrad"),
+    ],
+    ids=["adam", "lion", "sgd"],
+)
+def test_options_of_another_rule_are_rejected(memory: Memory, rule: str, options: Options, flag: str) -> None:
+    """Nothing would come of them."""
+    with rejected(f"{flag}: this rule has no such option"):
+        memory.update(rule, options, {}, memory.full(N, 0.0))
+
+
 def test_nadam_without_its_product_is_rejected(memory: Memory) -> None:
     update = memory.update("nadam", Options(), {}, memory.full(N, 0.0))
     counters = update.counters._replace(product=None)
@@ -183,3 +205,11 @@ def test_dense_gradients_in_another_order_are_accepted(memory: Memory) -> None:
     update = memory.update("sgd", Options(), {"lr": -1.0}, weights)
     update.flat(memory.place(torch.arange(32.0)).view(4, 8).T)
     assert weights.tolist() == list(range(N))
+
+
+def test_on_a_cpu_the_interpreter_must_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(torch.device("cpu"))
+    update = memory.update("sgd", Options(), {}, memory.full(N, 0.0))
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    with pytest.raises(RuntimeError, match=r"on the device cpu, where Triton only .*: set TRITON_INTERPRET=1 before"):
+        update.flat(memory.full(N, 0.0))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from asyncpipe.kernels.fused.buffers import Buffers
 from asyncpipe.kernels.fused.grid import Grid
+from asyncpipe.kernels.fused.issuing import ADDRESSES, CapturedAddresses
 from asyncpipe.kernels.fused.options import Options
 from asyncpipe.kernels.fused.table import KEPT, GradientTable
 from tests.kernels.fused.memory import Memory, grid_for, relative_error, same_bits
@@ -148,3 +149,28 @@ def test_the_number_of_programs_changes_no_bit(memory: Memory, rule: str, n: int
         memory.update(rule, options, numbers, found[-1], grid=grid).flat(memory.place(gradient))
     assert same_bits(found[0], found[1])
     assert same_bits(found[0], found[2])
+
+
+def test_captured_lists_of_addresses_start_at_16_bytes_as_eager_ones_do(memory: Memory) -> None:
+    """Kernels are compiled for an alignment, and a capture cannot load others."""
+    captured = CapturedAddresses(6, memory.device)
+    lists = [captured.take([1, 2, 3]), captured.take([4, 5, 6])]
+    captured.upload()
+    assert [addresses.tolist() for addresses in lists] == [[1, 2, 3], [4, 5, 6]]
+    assert [addresses.data_ptr() % 16 for addresses in lists] == [0, 0]
+    with pytest.raises(RuntimeError, match="expected at most 6 addresses in one capture, found more"):
+        captured.take([0] * 6)
+
+
+def test_within_a_capture_a_table_takes_its_addresses_from_there(memory: Memory) -> None:
+    gradient = memory.full(16, -1.0)
+    one = GradientTable([0], [16], memory.device, GRID.block)
+    captured = CapturedAddresses(1, memory.device)
+    token = ADDRESSES.set(captured)
+    try:
+        addresses = one.addresses([gradient], torch.float32)
+    finally:
+        ADDRESSES.reset(token)
+    assert addresses.tolist() == [0]
+    captured.upload()
+    assert addresses.tolist() == [gradient.data_ptr()]
