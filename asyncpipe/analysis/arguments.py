@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import isfinite
 from typing import TypeVar
 
+from asyncpipe.analysis.delay_time import DelayTime, parse_virtual_time
 from asyncpipe.analysis.distribution import Distribution, Value, center, parse_value
 from asyncpipe.analysis.retime import retimed
 from asyncpipe.analysis.selector import Selector, parse_selector
@@ -33,9 +34,10 @@ def timing_of(
     values = _costs(program, costs)
     centers = {op: [center(value) for value in times] for op, times in values.items()}
     noise = {op: tuple(v if isinstance(v, Distribution) else None for v in times) for op, times in values.items()}
-    late = tuple(Delay(_selector(name), _value(f"delays[{name!r}]", time)) for name, time in (delays or {}).items())
+    own = retimed(program, centers)
+    late = tuple(Delay(_selector(name), _delay(name, time).in_costs(own)) for name, time in (delays or {}).items())
     slow = tuple(Straggler(_selector(name), _factor(name, factor)) for name, factor in (stragglers or {}).items())
-    return retimed(program, centers), Timing(noise, late, slow)
+    return own, Timing(noise, late, slow)
 
 
 def _costs(program: Program, costs: CostArgument | None) -> dict[Op, list[Value]]:
@@ -59,6 +61,11 @@ def _value(what: str, time: Time) -> Value:
     if isinstance(time, bool) or not isfinite(time) or time < 0:
         raise UsageError(f"{what}: expected a time of at least 0, found {time!r}")
     return _exact(time)
+
+
+def _delay(name: str, time: Time) -> DelayTime:
+    what = f"delays[{name!r}]"
+    return _read(what, parse_virtual_time, time) if isinstance(time, str) else DelayTime(_value(what, time))
 
 
 def _exact(number: float | Fraction) -> Fraction:

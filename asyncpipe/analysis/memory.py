@@ -131,10 +131,10 @@ class _Stage:
     def _device(self, launch: int) -> int:
         return self.program.streams[self.graph.stream[launch]].device
 
-    def _device_of_backward(self) -> int:
-        """One group runs the backward of a stage, on one device."""
-        ran = (self.graph.numbers.get((op, self.stage), {}) for op in (Op.B, Op.I))
-        return self._device(next(launch for launches in ran for launch in launches.values()))
+    def _device_of_backward(self, microbatch: int) -> int:
+        """Streams take microbatches in turn, so that one whose backward is not there yet has that of a step before."""
+        launches = (self._gradient(m, (Op.B, Op.I)) for m in range(microbatch, -1, -self.program.step))
+        return self._device(next(launch for launch in launches if launch is not None))
 
     def in_flight(self) -> Iterator[Holding]:
         for microbatch, launch in self.forwards.items():
@@ -149,7 +149,7 @@ class _Stage:
                 yield from self._kept(microbatch, begin, end, self._device(forward))
                 continue
             yield from self._kept(microbatch, begin, self._end_of(transfer), self._device(forward))
-            begin, device = self.run.moments.start(transfer), self._device_of_backward()
+            begin, device = self.run.moments.start(transfer), self._device_of_backward(microbatch)
             yield from self._kept(microbatch, begin, end, device)
 
     def _kept(self, microbatch: int, begin: Moment, end: Moment, device: int) -> Iterator[Holding]:

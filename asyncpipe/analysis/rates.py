@@ -12,6 +12,7 @@ from fractions import Fraction
 from asyncpipe.analysis.body_graph import body_graph
 from asyncpipe.analysis.cycles import cycle_times
 from asyncpipe.analysis.steady import SteadyRun
+from asyncpipe.ir import Op
 
 __all__ = ["throughput"]
 
@@ -39,9 +40,15 @@ def _by_residue(runs: Sequence[SteadyRun]) -> Fraction:
 
 
 def _residues(run: SteadyRun, place: int) -> list[int]:
-    """The microbatches of an iteration, modulo its step, that this launch of the body is part of."""
+    """The microbatches of an iteration, modulo its step, that this launch of the body is part of.
+
+    A synchronisation is part of none: what waits for it has its pace anyway, and else it holds nothing up.
+    """
     launch, program = run.graph.body[place], run.graph.program
-    if run.graph.keys[launch.key][0].by_update:
+    op = run.graph.keys[launch.key][0]
+    if op is Op.SYNC:
+        return []
+    if op.by_update:
         first = launch.index * program.every
         return [m % program.step for m in range(first, first + program.every)]
     return [launch.index % program.step]

@@ -6,7 +6,7 @@ Staleness of stage s and microbatch m: the version to which U[s, g] is applied, 
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from asyncpipe.ir import Action, Op
@@ -27,6 +27,9 @@ class Staleness:
     apply: tuple[Fraction, ...]
     max: tuple[int, ...]
     forward_backward: tuple[Fraction, ...]
+    updates: tuple[tuple[tuple[int, ...], ...], ...] = field(default=(), compare=False)
+    """Per stage, the updates of a period in the order in which they apply, each with the staleness of its microbatches;
+    of a plan only."""
 
 
 class Versions:
@@ -72,7 +75,7 @@ class Versions:
 
 def staleness(diagram: Diagram, plan: Plan, weights: Weights) -> Staleness:
     """The staleness of every stage over one steady period, of the microbatches that update it."""
-    apply, most, between = [], [], []
+    apply, most, between, updates = [], [], [], []
     far = plan.start + _FAR * plan.microbatches
     for stage in range(diagram.stages):
         versions = Versions(diagram, plan, stage, weights)
@@ -85,4 +88,15 @@ def staleness(diagram: Diagram, plan: Plan, weights: Weights) -> Staleness:
         apply.append(Fraction(sum(lags), len(lags)))
         most.append(max(lags))
         between.append(Fraction(sum(gaps), len(gaps)))
-    return Staleness(tuple(apply), tuple(most), tuple(between))
+        updates.append(_by_update(diagram.every, period, reads, versions))
+    return Staleness(tuple(apply), tuple(most), tuple(between), tuple(updates))
+
+
+def _by_update(
+    every: int, microbatches: list[int], reads: list[int], versions: Versions
+) -> tuple[tuple[int, ...], ...]:
+    read_for: dict[int, list[int]] = {}
+    for microbatch, read in zip(microbatches, reads, strict=True):
+        read_for.setdefault(microbatch // every, []).append(read)
+    found = sorted((versions.applied_to(update), read) for update, read in read_for.items())
+    return tuple(tuple(version - read for read in reads) for version, reads in found)

@@ -16,6 +16,7 @@ from asyncpipe.cli.diagnostics import in_order, render
 from asyncpipe.cli.facts import Facts, facts_json, facts_text, find_facts, program_text
 from asyncpipe.cli.instance import instance_stages
 from asyncpipe.cli.options import counted, instance_options, json_option, override_option, size_of
+from asyncpipe.cli.stable_lr import find_stable_lr
 from asyncpipe.compiler import check_expect, compile_instance
 from asyncpipe.errors import Report, ScheduleError, UsageError
 from asyncpipe.ir import Program
@@ -42,6 +43,7 @@ class _Asked:
     overrides: Sequence[str]
     memory: int | None
     max_staleness: int | None
+    curvature: float | None
 
 
 @dataclass
@@ -61,7 +63,13 @@ class _Finding:
 @instance_options
 @click.option("--job", metavar="NAME|FILE", help="Check the schedule for this job: its layers and its keys.")
 @click.option("--memory", metavar="SIZE", help="An error if a device needs more, as in 80GB; needs --job.")
-@click.option("--max-staleness", type=click.IntRange(0), help="An error if a stage is staler as planned.")
+@click.option("--max-staleness", type=click.IntRange(0), help="An error if a stage is planned to be staler.")
+@click.option(
+    "--curvature",
+    type=click.FloatRange(0, min_open=True),
+    metavar="NUMBER",
+    help="An error if the job's lr is not stable at this curvature, the largest of the loss as measured; needs --job.",
+)
 @override_option
 @json_option
 def command(files: Sequence[str], memory: str | None, as_json: bool, **options: Any) -> int:
@@ -116,7 +124,8 @@ def _check(file: str, asked: _Asked) -> _Finding:
             costs = schedule.costs.merged(asked.costs or Costs())
             compiled = compile_instance(schedule, count, costs, report, expected)
             if compiled is not None:
-                finding.facts = find_facts(compiled, asked.microbatches, _sizes(spec, schedule, asked))
+                stable_lr = find_stable_lr(compiled, spec, asked.curvature, report)
+                finding.facts = find_facts(compiled, asked.microbatches, _sizes(spec, schedule, asked), stable_lr)
                 if not finding.facts.is_ordered:
                     finding.not_checked.append("races and the bound of staleness (too many streams)")
                 _check_limits(schedule, finding.facts, asked, report)

@@ -15,6 +15,7 @@ from asyncpipe.analysis.steady import run_steady
 from asyncpipe.analysis.timing import Timing
 from asyncpipe.analysis.work import work
 from asyncpipe.cli.options import compact, costs_text, counted, number, several
+from asyncpipe.cli.stable_lr import StableLr, stable_lr_json, stable_lr_text
 from asyncpipe.cli.statements import binding_text, bounds_json, memory_json, memory_texts, staleness_json
 from asyncpipe.compiler import Compiled
 from asyncpipe.ir import Program
@@ -36,11 +37,14 @@ class Facts:
     memory: Memory
     races: Sequence[Race]
     bound: Sequence[int | None]
+    stable_lr: StableLr
     is_ordered: bool = True
     """Whether races and the bound were looked for at all."""
 
 
-def find_facts(compiled: Compiled, microbatches: int | None, sizes: Sequence[StageSizes] | None) -> Facts:
+def find_facts(
+    compiled: Compiled, microbatches: int | None, sizes: Sequence[StageSizes] | None, stable_lr: StableLr
+) -> Facts:
     """States all; programs are made too, since what only shows there is to be found before a run."""
     sample, endless = compiled.sample_program(), compiled.program(None)
     if microbatches is not None:
@@ -55,6 +59,7 @@ def find_facts(compiled: Compiled, microbatches: int | None, sizes: Sequence[Sta
         memory(run_steady(endless, Timing()), sizes),
         [] if order is None else intended_races(sample, compiled.schedule.weights, order),
         (None,) * compiled.stages if order is None else guaranteed_staleness(sample, order),
+        stable_lr,
         order is not None,
     )
 
@@ -67,6 +72,7 @@ def facts_text(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "period", f"{number(compiled.period)} per microbatch, {float(facts.speedup):.2f}x one stream"
     yield "bound by", binding_text(facts.bounds, compiled.period / compiled.ticks.unit)
     yield "staleness", _staleness(facts)
+    yield "stable lr", stable_lr_text(facts.stable_lr)
     slots = compact(compiled.slots)
     yield "in flight", f"{compact(facts.memory.in_flight)}, in slots {slots}"
     yield "versions", compact(facts.memory.versions)
@@ -110,6 +116,7 @@ def facts_json(facts: Facts) -> dict[str, Any]:
         "period": float(compiled.period),
         "speedup": float(facts.speedup),
         "staleness": {**staleness_json(compiled.staleness), "bound": list(facts.bound)},
+        "stable_lr": stable_lr_json(facts.stable_lr),
         "in_flight": list(facts.memory.in_flight),
         "slots": list(compiled.slots),
         "weight_versions": list(facts.memory.versions),

@@ -53,6 +53,10 @@ def _private(schedule: Schedule) -> Iterator[Diagnostic]:
     if private and apart:
         message = f"`backward: private` gives each stream its own copy, but group {apart[0].name} runs no U to write it"
         yield _error(schedule, "AP603", message, "let the streams of the backward run U too", "weights")
+    sync = schedule.replicas.sync
+    if private and sync is not None and sync.kind != "allreduce":
+        message = f"`{sync.kind}` changes the shared parameters, which a private copy (`backward: private`) never sees"
+        yield _error(schedule, "AP603", message, "use `allreduce`, or another `backward`", "weights")
     if schedule.update.write == "overwrite" and not private:
         message = "`write: overwrite` replaces the shared parameters by a stream's own copy, but no stream has one"
         yield _error(schedule, "AP605", message, "add `weights: {backward: private}`, or use another `write`", "update")
@@ -62,6 +66,11 @@ def _owners(schedule: Schedule) -> Iterator[Diagnostic]:
     if schedule.update.owner == "stream" and all(group.count == 1 for group in _runners(schedule, Op.U)):
         message = "`owner: stream` gives each updating stream its own optimizer state, but a single stream runs U"
         yield _error(schedule, "AP604", message, "give the group a `count`, or use `owner: shared`", "update")
+    several = [group for group in _runners(schedule, Op.U) if group.count > 1]
+    if schedule.update.owner == "shared" and schedule.weights.backward == "private" and several:
+        message = f"each of the {several[0].count} streams of {several[0].name} has its own copy (`backward: private`)"
+        message += ", which needs its own optimizer state, and `owner: shared` is one for all"
+        yield _error(schedule, "AP604", message, "add `update: {owner: stream}`", "weights")
 
 
 def _scope(schedule: Schedule) -> Iterator[Diagnostic]:
@@ -149,6 +158,10 @@ def _settings(schedule: Schedule) -> Iterator[Diagnostic]:
         elif transform.kind in ("shrink", "clip_norm") and transform.value == 0:
             message = f"{transform.kind}: 0 makes every gradient zero"
             yield Diagnostic("AP613", message, transform.where, "use a positive number, or remove it")
+        elif transform.kind == "delay_compensation" and schedule.update.every > 1:
+            message = f"delay_compensation with every: {schedule.update.every}: the microbatches of an update have read"
+            hint = "use `every: 1` and larger microbatches"
+            yield Diagnostic("AP613", f"{message} different weights", transform.where, hint)
     sync = schedule.replicas.sync
     if sync is not None and sync.kind == "outer" and (sync.lr == 0 or sync.momentum >= 1):
         what = "lr: 0 never leaves the first parameters" if sync.lr == 0 else f"momentum: {sync.momentum} has no end"
@@ -169,10 +182,8 @@ def _copies(schedule: Schedule, diagram: Diagram, stage: int) -> Iterator[tuple[
     backwards, forwards = _devices(diagram, back, stage), _devices(diagram, Op.F, stage)
     if len(set(backwards)) > 1 and schedule.weights.backward != "private":
         message = f"the backward of {name} runs on devices {_and(backwards)}, each with a copy of the weights"
-        yield (
-            message,
-            "add `weights: {backward: private}`: each stream then has its own, and pushes it after its update",
-        )
+        hint = "add `weights: {backward: private}` and `update: {owner: stream}`: each stream then has its own"
+        yield message, f"{hint}, and pushes it after its update"
     if len(set(forwards)) > 1:
         message = (
             f"the forward of {name} runs on devices {_and(forwards)}, but an update reaches one copy of its weights"

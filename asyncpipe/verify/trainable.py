@@ -27,23 +27,9 @@ def untrainable(schedule: Schedule) -> list[Diagnostic]:
 
 
 def _parts(schedule: Schedule) -> Iterator[tuple[str, str]]:
-    update, weights = schedule.update, schedule.weights
-    forward, backward = weights.texts
-    if weights.forward != "latest":
-        yield "weights", f"weights.forward: {forward}"
-    if weights.backward not in ("latest", "same"):
-        yield "weights", f"weights.backward: {backward}"
-    for key, able in (("write", ("ordered", "racy")), ("owner", ("shared",)), ("scope", ("all",)), ("commit", (1,))):
-        if getattr(update, key) not in able:
-            yield "update", f"update.{key}: {getattr(update, key)}"
-    for transform in schedule.gradient:
-        yield "gradient", f"gradient: {transform}"
-    if schedule.aux.gradient != "chain":
-        yield "aux", f"aux.gradient: {schedule.aux.gradient}"
-    if schedule.recompute.mode != "none":
-        yield "recompute", f"recompute: {schedule.recompute.mode}"
-    if schedule.replicas.count > 1:
-        yield "replicas", f"replicas.count: {schedule.replicas.count}"
+    apart = any(Op.R in group.runs and Op.U not in group.runs for group in schedule.streams)
+    if schedule.weights.backward == "private" and apart:
+        yield "weights", "weights.backward: private, with R in a group without U"
 
 
 class _Compiled(Protocol):

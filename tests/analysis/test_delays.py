@@ -131,6 +131,16 @@ def test_replicas_that_push_do_not_wait() -> None:
     assert (starts(program, timing, 2)["0F1"], starts(program, timing, 0)["0F1"]) == (11, 3)
 
 
+def test_an_average_for_which_nobody_waits_holds_up_no_microbatch() -> None:
+    """Every fourth update ends with an average, which waits for the late replica and delays nothing."""
+    sync = "replicas: {count: 2, sync: {average: {every: 4, blocking: %s}}}\n"
+    text = "streams: {worker: {runs: [F, B, U]}}\nin_flight: 1\n" + sync
+    timing = late(replica__0="9")
+    for blocking, expected in (("false", Fraction(1, 3) + Fraction(1, 12)), ("true", Fraction(2, 12))):
+        program = compiled(text % blocking, 1).program(None)
+        assert simulate(program, timing).throughput == expected
+
+
 def test_straggler_takes_longer_for_everything() -> None:
     program = compiled("streams: {f: {runs: [F]}, b: {runs: [B, U]}}\nin_flight: 2\n", 2).program(None)
     assert simulate(program, slow(b="3/2")).period == 6

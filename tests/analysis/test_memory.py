@@ -40,7 +40,7 @@ def test_predicted_and_averaged_weights_are_a_copy(weights: str, versions: int) 
 
 
 def test_each_backward_stream_has_its_private_copy() -> None:
-    text = LU + "weights: {backward: private}\nupdate: {write: overwrite}\n"
+    text = LU + "weights: {backward: private}\nupdate: {write: overwrite, owner: stream}\n"
     assert of(text, 4).versions == (3, 3, 3, 3)
 
 
@@ -75,6 +75,13 @@ def test_saved_activations_move_to_the_device_of_the_backward() -> None:
     assert [d.device for d in found.devices] == [0, 1]
     assert found.devices[0].activations == 20 + 10
     assert found.devices[1].activations >= 3 * 10 + 20
+
+
+def test_activations_move_to_the_device_of_their_own_backward() -> None:
+    """Backward streams on devices 1 and 2 take the microbatches in turn."""
+    text = "devices: 3\nplace: 0\nstreams:\n  f: {runs: [F]}\n  b: {runs: [B, U], count: 2, device: 1 + i}\n"
+    text += "in_flight: 3\nupdate: {owner: stream}\nweights: {backward: private}\ncosts: {B: 3/2}\n"
+    assert of(text, 8).devices == (DeviceMemory(0, 1, 8), DeviceMemory(1, 8, 8), DeviceMemory(2, 8, 8))
 
 
 def test_late_streams_may_hold_more_but_never_more_than_the_slots() -> None:

@@ -26,6 +26,27 @@ def test_program_is_simulated_with_its_own_costs() -> None:
         found.samples = 3  # type: ignore[misc]
 
 
+def test_a_library_name_stands_for_its_program() -> None:
+    assert simulate("async-lu", costs={"B": 4}) == simulate(compile("async-lu"), costs={"B": 4})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("async-lu", 0), "stages: expected an integer from 1 to 4,096, found 0"),
+        (("async-lu", -2), "stages: expected an integer from 1 to 4,096, found -2"),
+        (("async-lu", 4097), "stages: expected an integer from 1 to 4,096, found 4097"),
+        (("async-lu", "3"), "stages: expected an integer from 1 to 4,096, found '3'"),
+        (("async-lu", 3, 0), "microbatches: expected an integer of at least 1, found 0"),
+        ((5,), "schedule: expected a library name, a file or a Schedule, found 5"),
+    ],
+)
+def test_what_is_no_schedule_or_number_is_a_usage_error(arguments: Any, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        compile(*arguments)
+    assert caught.value.message == message
+
+
 def test_program_that_ends_has_a_makespan() -> None:
     found = simulate(compile("async-lu", stages=8, microbatches=10))
     assert found.makespan == 96
@@ -58,6 +79,14 @@ def test_distributions_delays_and_stragglers_are_texts_and_names() -> None:
     assert simulate(LU, stragglers={"forward": "3/2"}).period == 12
 
 
+def test_delays_may_be_given_in_forward_passes_at_the_costs_of_the_run() -> None:
+    for costs, cost in ((None, 1), ({"F": [1, 2] * 4}, Fraction(3, 2))):
+        late = simulate(LU, costs=costs, delays={"backward[0]": 4 * cost})
+        assert simulate(LU, costs=costs, delays={"backward[0]": "1/2T"}).period == late.period
+    drawn = [simulate(LU, delays={"forward": f"exponential({t})"}, samples=2).spreads for t in ("1T", "8")]
+    assert drawn[0] == drawn[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -69,6 +98,7 @@ def test_distributions_delays_and_stragglers_are_texts_and_names() -> None:
         ({"costs": {"F": [1, 2]}}, "costs['F']: expected 8 values, one per stage, found 2"),
         ({"delays": {"nobody": 1}}, "nobody: async-lu has no such stream"),
         ({"delays": {"a b": 1}}, "'a b': expected a stream such as"),
+        ({"delays": {"forward": "1s"}}, "delays['forward']: virtual time has no seconds\n  help: as in 4T"),
         ({"delays": {"forward": "x"}}, "delays['forward']: expected a number of at least 0 or a distribution"),
         ({"stragglers": {"forward": 0}}, "stragglers['forward']: expected a factor above 0, found 0"),
         ({"stragglers": {"forward": "uniform(1,2)"}}, "stragglers['forward']: expected a factor above 0"),
