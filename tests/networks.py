@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from asyncpipe import models
+from asyncpipe.models.reversible import ChannelPadding, Coupling, SpaceToDepth
 
 Batch = tuple[Tensor, Tensor]
 
@@ -70,3 +71,13 @@ def assert_same_state(ours: nn.Module, reference: nn.Module) -> None:
     assert found.keys() == expected.keys()
     different = [name for name, tensor in found.items() if not torch.equal(tensor, expected[name])]
     assert different == []
+
+
+def reversible(classes: int = 10) -> nn.Sequential:
+    """Images of 8 x 8: all but the last two modules have an inverse."""
+    blocks = [Coupling(_branch(8), _branch(8)) for _ in range(3)]
+    return nn.Sequential(SpaceToDepth(2), ChannelPadding(4, 16), *blocks, nn.Flatten(), nn.Linear(256, classes))
+
+
+def _branch(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.Tanh())

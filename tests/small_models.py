@@ -63,6 +63,7 @@ RESIDUAL = [
     Small("resnet", {"depth": 8, "shortcut": "projection", "zero_init": True}),
     Small("wrn", {"depth": 16, "width": 1}, (3, 9, 8)),
     Small("wrn", {"depth": 10, "width": 2, "dropout": 0.3}),
+    Small("revnet", {"channels": 4, "blocks": [1, 2]}),
 ]
 LARGE = [
     Small("resnet18", {"zero_init": True}, (3, 8, 8)),

@@ -4,7 +4,7 @@ from asyncpipe.ir.action import AUTHORED, TRANSFERS, Action, Op, parse_action, p
 from asyncpipe.ir.parser import parse_program, parse_table
 from asyncpipe.ir.partition import Blocks
 from asyncpipe.ir.program import Instruction, Kind, Launch, Program, ProgramStream
-from asyncpipe.ir.replay import Event, replay
+from asyncpipe.ir.replay import Event, TicksOf, replay, replay_replicas
 from asyncpipe.ir.table import Cell, Table, TableStream
 
 __all__ = [
@@ -22,10 +22,12 @@ __all__ = [
     "ProgramStream",
     "Table",
     "TableStream",
+    "TicksOf",
     "parse_action",
     "parse_program",
     "parse_relative",
     "parse_table",
     "relative_text",
     "replay",
+    "replay_replicas",
 ]

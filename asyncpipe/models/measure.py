@@ -31,7 +31,7 @@ def measure_layers(
     names = [f"layer{index}" for index in range(len(layers))] if names is None else names
     if len(names) != len(layers):
         raise UsageError(f"expected one name for each of the {len(layers)} layers, found {len(names)}")
-    costs, value = [], sample
+    costs, value = [], sample.clone()  # a layer may write into what it is given
     devices = [sample.device] if sample.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         for name, layer in zip(names, layers, strict=True):
@@ -71,13 +71,14 @@ def _forward(name: str, layer: nn.Module, buffers: dict[str, Tensor], value: Any
 @contextmanager
 def _evaluation(layer: nn.Module) -> Iterator[None]:
     """Evaluation mode: dropout and running statistics would make the count depend on chance and history."""
-    flags = [(module, module.training) for module in layer.modules()]
+    before = [(module, module.training, dict(module._buffers)) for module in layer.modules()]
     layer.eval()
     try:
         yield
     finally:
-        for module, training in flags:
+        for module, training, buffers in before:
             module.training = training
+            module._buffers.update(buffers)
 
 
 class WorkCounter(TorchDispatchMode):

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from asyncpipe.models import initial, layers, sequence_specs, specs
+from asyncpipe.models import initial, layers, reversible, reversible_networks, sequence_specs, specs
 from asyncpipe.models.describe import group_layers
 
 __all__ = ["module_of", "sequential", "split_layers"]
@@ -74,6 +74,9 @@ _MODULES: dict[type[specs.ModuleSpec], Callable[[Any], nn.Module]] = {
     specs.GlobalAveragePool: lambda spec: layers.GlobalAveragePool(),
     specs.Subsample: lambda spec: layers.Subsample(spec.outputs - spec.inputs),
     specs.Flatten: lambda spec: nn.Flatten(),
+    reversible_networks.Coupling: lambda spec: reversible.Coupling(module_of(spec.f), module_of(spec.g)),
+    reversible_networks.SpaceToDepth: lambda spec: reversible.SpaceToDepth(2),
+    reversible_networks.RepeatedChannels: lambda spec: reversible.RepeatedChannels(spec.inputs, spec.outputs),
     sequence_specs.Rows: lambda spec: layers.Rows(),
     sequence_specs.Embedding: lambda spec: nn.Embedding(spec.vocabulary, spec.features),
     sequence_specs.Recurrent: lambda spec: layers.Recurrent(spec.inputs, spec.hidden),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from asyncpipe.errors import UsageError
-from asyncpipe.models import networks, residual_networks, transformers
+from asyncpipe.models import networks, residual_networks, reversible_networks, transformers
 from asyncpipe.models.specs import Block, Shape
 from asyncpipe.models.task import Task
 from asyncpipe.options import read_options, suggestion
@@ -47,6 +47,7 @@ _MODELS: dict[str, tuple[type[Any], Callable[[Any, Task], Block]]] = {
     "resnet": (residual_networks.CifarResnetOptions, residual_networks.cifar_resnet),
     "wrn": (residual_networks.WideResnetOptions, residual_networks.wide_resnet),
     "wrn-28-10": (residual_networks.WideResnet2810Options, residual_networks.wide_resnet_28_10),
+    "revnet": (reversible_networks.RevnetOptions, reversible_networks.revnet),
     "gpt": (transformers.GptOptions, transformers.gpt),
     "vit-tiny": (transformers.VitOptions, transformers.vit_tiny),
     "mixer": (transformers.MixerOptions, transformers.mixer),

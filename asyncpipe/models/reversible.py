@@ -8,7 +8,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from asyncpipe.errors import UsageError
 
-__all__ = ["ChannelPadding", "Coupling", "SpaceToDepth"]
+__all__ = ["ChannelPadding", "Coupling", "RepeatedChannels", "SpaceToDepth"]
 
 
 class Coupling(nn.Module):
@@ -58,6 +58,21 @@ class ChannelPadding(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         zeros = (self.outputs - self.inputs, *value.shape[2:])
         return torch.cat((value, value.new_zeros(len(value), *zeros)), 1)
+
+    def inverse(self, output: Tensor) -> Tensor:
+        return output[:, : self.inputs]
+
+
+class RepeatedChannels(nn.Module):
+    """Output channel c is input channel c % inputs, so that both halves of a first `Coupling` see the image."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.repeat(1, -(-self.outputs // self.inputs), 1, 1)[:, : self.outputs]
 
     def inverse(self, output: Tensor) -> Tensor:
         return output[:, : self.inputs]

@@ -10,6 +10,7 @@ from asyncpipe.errors import Report
 from asyncpipe.ir import Blocks, Op
 from asyncpipe.passes.place_streams import Owner
 from asyncpipe.schedule import Schedule
+from asyncpipe.tables.wording import counted
 
 __all__ = ["Exists", "Partition", "partition_of"]
 
@@ -33,7 +34,8 @@ def partition_of(schedule: Schedule, stages: int, owner: Owner, report: Report) 
         return Partition()
     workers = group.count
     if workers > stages:
-        message = f"`scope: {scope}` gives each of {workers} workers a block of its own, but there are {stages} stages"
+        there = f"there {'is' if stages == 1 else 'are'} {counted(stages, 'stage')}"
+        message = f"`scope: {scope}` gives each of {workers} workers a block of its own, but {there}"
         report.error("AP606", message, schedule.where("update"), "use at most as many workers as stages")
         return Partition()
     blocks = Blocks(stages, workers, scope == "alternate")

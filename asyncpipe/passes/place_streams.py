@@ -13,6 +13,7 @@ from asyncpipe.passes.diagram import Stream
 from asyncpipe.passes.names import evaluate, instance_names, span_of, stages_text
 from asyncpipe.passes.stream_bodies import Line, body_lines, check_bodies, table_rows, window_lines
 from asyncpipe.schedule import Schedule, StreamGroup
+from asyncpipe.tables.wording import counted
 
 __all__ = ["Assign", "Owner", "place_stages", "place_streams", "with_ratio"]
 
@@ -50,7 +51,8 @@ def place_stages(schedule: Schedule, stages: int, report: Report) -> tuple[int, 
         return 1, (0,) * stages
     listed = schedule.place if isinstance(schedule.place, tuple) else None
     if listed is not None and len(listed) != stages:
-        message = f"`place` lists the devices of {len(listed)} stages, but there are {stages}"
+        there = f"there {'is' if stages == 1 else 'are'} {stages}"
+        message = f"`place` lists the devices of {counted(len(listed), 'stage')}, but {there}"
         report.error("AP121", message, schedule.where("place"), "one device for each stage, or an expression in s")
         return devices, (0,) * stages
     places = []
@@ -67,7 +69,7 @@ def _device_of(schedule: Schedule, stage: int, env: dict[str, int], report: Repo
     device = place[stage] if isinstance(place, tuple) else evaluate(place, env, "place", where, report)
     if device is not None and not 0 <= device < env["D"]:
         shown = "place" if isinstance(place, tuple) else f"place: {place}"
-        message = f"{shown} puts stage {stage} on device {device}; there are {_devices(env['D'])}"
+        message = f"{shown} puts stage {stage} on device {device}; {_devices(env['D'])}"
         report.error("AP121", message, where)
         return None
     return device
@@ -78,7 +80,7 @@ def _equals(value: int, env: dict[str, int]) -> str:
 
 
 def _devices(count: int) -> str:
-    return f"devices 0 to {count - 1}" if count > 1 else "device 0 only"
+    return f"there are devices 0 to {count - 1}" if count > 1 else "there is only device 0"
 
 
 def place_streams(
@@ -206,7 +208,7 @@ def _device(
         report.error("AP121", message, group.where("device"), hint)
     device = min(found, default=0)
     if not 0 <= device < env["D"]:
-        message = f"group {group.name} is put on device {device}; there are {_devices(env['D'])}"
+        message = f"group {group.name} is put on device {device}; {_devices(env['D'])}"
         report.error("AP121", message, group.where("device"))
         return 0
     return device

@@ -63,6 +63,14 @@ class Arena:
             arena.views[arena.layout.index[name]].copy_(parameter.detach())
         return arena
 
+    @classmethod
+    def over(cls, layout: Layout, flat: Mapping[torch.dtype, Tensor]) -> Arena:
+        """An arena over storages that exist already."""
+        arena = cls.__new__(cls)
+        arena.layout, arena.flat = layout, dict(flat)
+        arena.views = [_view(arena.flat[place.dtype], place) for place in layout.places]
+        return arena
+
     @property
     def names(self) -> list[str]:
         """One name per view: the first, where tied parameters have several."""
@@ -92,6 +100,12 @@ class Arena:
     def like(self, fill: float = 0.0) -> Arena:
         """A new arena of the same layout: for optimizer state, a stash, or accumulated gradients."""
         return Arena(self.layout, fill)
+
+    def clone(self) -> Arena:
+        """A new arena with the same values."""
+        copy = self.like()
+        copy.copy_from(self)
+        return copy
 
     def copy_from(self, other: Arena) -> None:
         """Copy all values from an arena of the same layout, with one copy per dtype."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from asyncpipe.errors import UsageError, UserCodeError
+from asyncpipe.runtime.losses import require_scalar
 from asyncpipe.runtime.stage import Loss
 
 __all__ = ["Evaluation", "evaluate"]
@@ -29,11 +31,15 @@ def evaluate(model: nn.Module, loss: Loss, batches: Iterable[tuple[Any, Any]]) -
     which torch's cross entropy ignores, do not.
     """
     total, correct, samples, classified = 0.0, 0, 0, 0
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     with torch.no_grad(), _evaluating(model):
         for inputs, targets in batches:
+            inputs, targets = tree_map_only(Tensor, _to(device), (inputs, targets))
             try:
                 outputs = model(inputs)
-                value = float(loss(outputs, targets))
+                value = float(require_scalar(loss(outputs, targets)))
+            except UsageError:
+                raise
             except Exception as error:
                 raise UserCodeError(f"evaluation: {type(error).__name__}: {error}") from error
             size = len(targets) if isinstance(targets, Tensor) and targets.dim() else 1
@@ -45,6 +51,10 @@ def evaluate(model: nn.Module, loss: Loss, batches: Iterable[tuple[Any, Any]]) -
     if not samples:
         raise UsageError("there are no batches to evaluate on")
     return {"loss": total / samples, "accuracy": correct / classified if classified else None}
+
+
+def _to(device: torch.device) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor.to(device)
 
 
 def _are_classes(outputs: Any, targets: Any) -> bool:

@@ -24,7 +24,9 @@ class StalenessRecord:
         for stage, lags in enumerate(execution.lags):
             self.everything[stage].update(lag.apply for lag in lags.values())
             for microbatch in steady_microbatches(execution.program, stage):
-                self._count(stage, lags[microbatch])
+                # A worker that updates a block of stages leaves the others as they are.
+                if microbatch in lags:
+                    self._count(stage, lags[microbatch])
 
     def _count(self, stage: int, lag: Lag) -> None:
         self.apply[stage][lag.apply] += 1

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from tests.library.plain_diagram import BY_UPDATE, PlainAction, PlainDiagram
 
-__all__ = ["PlainRun", "run"]
+__all__ = ["Clock", "PlainRun", "run"]
 
 
 @dataclass
@@ -29,10 +29,12 @@ class PlainRun:
 
 def run(diagram: PlainDiagram) -> PlainRun:
     """At each instant finish what ends, settle what costs nothing, then start; never idle while it can run."""
-    return _Clock(diagram).run()
+    return Clock(diagram).run()
 
 
-class _Clock:
+class Clock:
+    """`take` and `finish` are what happens when an action starts and ends."""
+
     def __init__(self, diagram: PlainDiagram) -> None:
         self.diagram = diagram
         self.found = PlainRun(diagram, orders=[[] for _ in diagram.names])

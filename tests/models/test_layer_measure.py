@@ -13,20 +13,24 @@ from asyncpipe.models.measure import measure_layers
 
 
 class Noisy(nn.Module):
-    """What a user's layer may do: draw numbers, update buffers in place and by assignment, ignore `eval`."""
+    """What a user's layer may do: draw numbers, write into its input, update buffers in place and by assignment."""
 
     seen: Tensor
     scale: Tensor
+    calls: Tensor | None
 
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
+        self.register_buffer("calls", None)
         self.register_buffer("seen", torch.zeros(()))
         self.register_buffer("scale", torch.ones(4))
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen += 1
         self.scale = self.scale * 2
+        self.calls = torch.ones(())
+        x.add_(1)
         y: Tensor = self.linear(x) + torch.rand(4)
         return y
 
@@ -90,7 +94,10 @@ def test_nothing_that_the_user_sees_changes() -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     versions = [buffer._version for buffer in model.buffers()]
     random_state = torch.get_rng_state()
-    measure_layers(list(model), torch.rand(5, 4, generator=torch.Generator().manual_seed(0)))
+    sample = torch.zeros(5, 4)
+    measure_layers(list(model), sample)
+    assert not sample.any()
+    assert model[0].calls is None
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[key], before[key]) for key in before)

@@ -18,7 +18,7 @@ def refusal(name: str, options: dict[str, Any], shape: tuple[int, ...] = IMAGE, 
     return caught.value
 
 
-KNOWN = "mlp, convnet, lstm, deep-narrow, resnet18, resnet50, resnet, wrn, wrn-28-10, gpt, vit-tiny, mixer"
+KNOWN = "mlp, convnet, lstm, deep-narrow, resnet18, resnet50, resnet, wrn, wrn-28-10, revnet, gpt, vit-tiny, mixer"
 
 
 def test_built_in_models_are_these() -> None:
@@ -74,6 +74,8 @@ def test_all_wrong_options_are_told_at_once() -> None:
         ("wrn", {"dropout": 1.0}),
         ("gpt", {"tied": "yes"}),
         ("gpt", {"context": 0}),
+        ("revnet", {"blocks": []}),
+        ("revnet", {"channels": 1}),
         ("vit-tiny", {"heads": 0}),
         ("mixer", {"token_hidden": None}),
     ],
@@ -95,6 +97,7 @@ def test_value_out_of_its_domain_is_refused(name: str, options: dict[str, Any]) 
         ("resnet18", {"stem": "imagenet"}),
         ("resnet", {"depth": 1202}),
         ("wrn", {"depth": 10, "width": 1, "dropout": 0}),
+        ("revnet", {"channels": 2, "blocks": [1, 1, 1, 1]}),
         ("vit-tiny", {"patch": 8}),
         ("mixer", {"patch": 1, "layers": 1}),
     ],
@@ -128,7 +131,7 @@ def test_sizes_that_are_not_positive_are_refused(shape: tuple[int, ...], classes
     assert "takes positive sizes" in refusal("mlp", {}, shape, classes).message
 
 
-@pytest.mark.parametrize("name", ["mlp", "convnet", "deep-narrow", "resnet", "vit-tiny", "mixer"])
+@pytest.mark.parametrize("name", ["mlp", "convnet", "deep-narrow", "resnet", "revnet", "vit-tiny", "mixer"])
 def test_token_ids_are_refused_by_models_of_numbers(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         plan(name, {}, (12,), 2, vocabulary=30)
@@ -150,6 +153,17 @@ def test_depth_that_blocks_cannot_make_is_refused(name: str, depth: int, hint: s
     assert error.message.startswith(f"model {name} needs a depth of 6n + ")
     assert error.message.endswith(f", found {depth}")
     assert error.hint == hint
+
+
+@pytest.mark.parametrize("channels", [5, 2])
+def test_channels_without_halves_or_room_for_the_image_are_refused(channels: int) -> None:
+    error = refusal("revnet", {"channels": channels}, (3, 8, 8))
+    assert error.message == f"model revnet needs an even number of at least 3 channels, found {channels}"
+
+
+def test_every_further_group_of_a_revnet_halves_the_image() -> None:
+    error = refusal("revnet", {"blocks": [1, 1, 1]}, (1, 8, 6))
+    assert error.message == "model revnet needs height and width that 4 divides, found samples (1, 8, 6)"
 
 
 @pytest.mark.parametrize("name", ["vit-tiny", "mixer"])

@@ -70,5 +70,5 @@ def test_resnet18_trains() -> None:
 
 def test_tied_gpt_cannot_be_cut() -> None:
     small = tokens("gpt", {**GPT, "tied": True})
-    with pytest.raises(UsageError, match="the schedule has 2 stages, but the model has only 1 layers"):
+    with pytest.raises(UsageError, match="the schedule has 2 stages, but the model has only 1 layer"):
         Trainer(small.build(), "async-lu", cross_entropy, stages=2).fit(batches(small, 1))

@@ -69,6 +69,25 @@ def test_gpt_flops_of_a_token_are_two_for_each_weight_and_four_for_each_feature_
     assert cost.forward_flops == steps * (2 * weights + 4 * layers * width * steps)
 
 
+@pytest.mark.parametrize(
+    ("shape", "options", "expected"),
+    [(CIFAR, {}, 1_894_090), (CIFAR, {"blocks": [9, 9, 9]}, 5_676_106), ((1, 8, 8), {"blocks": [2, 2]}, 79_754)],
+)
+def test_a_revnet_has_its_couplings_and_a_linear_layer(
+    shape: tuple[int, ...], options: dict[str, list[int]], expected: int
+) -> None:
+    """Each half of c / 2 channels: two norms and two convolutions. No paper has this network, and so no number."""
+    counts = options.get("blocks", [3, 3, 3])
+    halves = [8 * 4**group for group in range(len(counts))]
+    last = 2 * halves[-1]
+    couplings = sum(count * 2 * (2 * 2 * half + 2 * 9 * half**2) for count, half in zip(counts, halves, strict=True))
+    assert couplings + 2 * last + 10 * last + 10 == expected
+    small = Small("revnet", options, shape)
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in small.build().parameters()) == expected
+    assert sum(cost.parameters for cost in small.describe(1)) == expected
+
+
 def test_gpt_without_tied_weights_has_the_output_besides() -> None:
     untied = Small("gpt", {}, (1024,), 50257, 50257, (1024,)).describe(1)
     assert sum(cost.parameters for cost in untied) == 124_439_808 + 50257 * 768

@@ -261,6 +261,14 @@ def test_fused_rule_refuses_spike_compensation_without_momentum_and_atomic_half_
         FusedRule(half, "sgd", {}, Attachments(atomic=True))
 
 
+def test_fused_rule_refuses_master_copies_that_private_weights_would_hide() -> None:
+    half = Arena.of([("a", nn.Parameter(torch.zeros(3).bfloat16()))])
+    with pytest.raises(UsageError, match="`precision: master` with private weights: updates begin from these"):
+        FusedRule(half, "sgd", {}, Attachments(private=half.clone()), precision="master")
+    arena = new_arena()
+    assert FusedRule(arena, "sgd", {}, Attachments(private=arena.clone()), precision="master").state_bytes == 0
+
+
 def test_arena_of_another_layout_is_a_bug_of_the_caller() -> None:
     attached = Attachments(ahead=Arena.of([("x", nn.Parameter(torch.zeros(3)))]))
     with pytest.raises(InternalError, match="ahead: expected an arena of the parameters' layout"):

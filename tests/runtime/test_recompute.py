@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -14,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from asyncpipe import Trainer
 from asyncpipe.compiler import compile_schedule
-from asyncpipe.errors import UsageError, UserCodeError
+from asyncpipe.errors import UserCodeError
 from asyncpipe.ir import Action
 from asyncpipe.runtime.recompute import update_can_follow_recompute
 from asyncpipe.runtime.stage import Stage, StageOptions
@@ -24,17 +25,22 @@ from tests.networks import NETWORKS, assert_same_state, batches, built
 SGD = {"use": "sgd", "lr": 0.05, "momentum": 0.9}
 
 
-def trained(schedule: Schedule, network: str, backend: str) -> tuple[tuple[float, ...], nn.Sequential]:
+def trained(
+    schedule: Schedule, network: str, backend: str, stages: int = 2, count: int = 8
+) -> tuple[tuple[float, ...], nn.Sequential]:
     model = built(network)
     torch.manual_seed(5)
-    trainer = Trainer(model, schedule, optimizer=SGD, backend=backend, stages=2, intra_op_threads=1)
-    return trainer.fit(batches(8)).losses, model
+    trainer = Trainer(model, schedule, optimizer=SGD, backend=backend, stages=stages, intra_op_threads=1)
+    return trainer.fit(batches(count)).losses, model
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_gpipe_with_recomputation_is_gpipe_bit_for_bit(network: str) -> None:
-    losses, model = trained(load("gpipe", ["update.every=4"]), network, "serial")
-    again, recomputed = trained(load("gpipe-recompute", ["update.every=4"]), network, "serial")
+@pytest.mark.parametrize(
+    ("network", "stages", "count"), [*((network, 2, 8) for network in NETWORKS), ("lstm", 2, 12), ("lstm", 3, 8)]
+)
+def test_gpipe_with_recomputation_is_gpipe_bit_for_bit(network: str, stages: int, count: int) -> None:
+    """oneDNN has other kernels for an LSTM whose forward is never gone back through: they would differ in last bits."""
+    losses, model = trained(load("gpipe", ["update.every=4"]), network, "serial", stages, count)
+    again, recomputed = trained(load("gpipe-recompute", ["update.every=4"]), network, "serial", stages, count)
     assert again == losses
     assert_same_state(recomputed, model)
 
@@ -102,7 +108,7 @@ def replayed_step(
     found = torch.autograd.grad(result, [value, *part.parameters()], gradient)
     with torch.no_grad():
         for parameter, one in zip(part.parameters(), found[1:], strict=True):
-            parameter -= lr * one
+            parameter.add_(one, alpha=-lr)
     history.append(state_of(part))
     return found[0]
 
@@ -159,7 +165,7 @@ class Masked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mask = nn.functional.dropout(torch.ones_like(x[:, 1:]), 0.5)
-        self.told.setdefault(float(x[0, 0]), []).append(mask)
+        self.told.setdefault(x.detach()[0, 0].item(), []).append(mask)
         return torch.cat((x[:, :1], x[:, 1:] * mask * self.weight[1:]), 1)
 
 
@@ -170,7 +176,11 @@ def test_the_second_forward_repeats_the_masks_of_the_first(backend: str) -> None
     model = nn.Sequential(*(Masked(40, told[s]) for s in range(4)))
     data = [(torch.full((3, 40), float(m)), torch.zeros(3, 40)) for m in range(60)]
     schedule = load("gpipe-recompute", ["update.every=20"])
-    Trainer(model, schedule, nn.functional.mse_loss, {"use": "sgd", "lr": 0.0}, backend, stages=4).fit(data)
+    trainer = Trainer(model, schedule, nn.functional.mse_loss, {"use": "sgd", "lr": 0.0}, backend, stages=4)
+    trainer.prepare(data[0][0])
+    for masks in told:
+        masks.clear()
+    trainer.fit(data)
     for masks in told:
         assert len(masks) == 60
         assert all(torch.equal(first, second) for first, second in masks.values())
@@ -202,11 +212,49 @@ def add_to(stage: Stage, change: float) -> None:
         view.add_(change)
 
 
-def test_a_module_that_overwrites_its_input_cannot_be_run_again() -> None:
-    model = nn.Sequential(nn.Linear(64, 8), nn.Sequential(nn.ReLU(inplace=True), nn.Linear(8, 10)))
-    data = [(x.flatten(1), t) for x, t in batches(4)]
-    with pytest.raises(UsageError, match=r"stage 1 changes its input in place.*inplace=False"):
-        Trainer(model, "gpipe-recompute", backend="serial", stages=2).fit(data)
+def trained_from_seed(schedule: str, make: Callable[[], nn.Sequential]) -> nn.Sequential:
+    torch.manual_seed(0)
+    model = make()
+    data = [(x.flatten(1), t) for x, t in batches(8)]
+    Trainer(model, load(schedule, ["update.every=4"]), optimizer=SGD, backend="serial", stages=2).fit(data)
+    return model
+
+
+def test_a_module_that_overwrites_its_input_runs_again_on_a_copy() -> None:
+    def make() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(64, 8), nn.Sequential(nn.ReLU(inplace=True), nn.Linear(8, 10)))
+
+    assert_same_state(trained_from_seed("gpipe-recompute", make), trained_from_seed("gpipe", make))
+
+
+def test_a_buffer_that_the_first_forward_assigned_is_the_old_one_in_the_second() -> None:
+    def make() -> nn.Sequential:
+        return nn.Sequential(nn.Sequential(nn.Linear(64, 8), Scaled()), nn.Linear(8, 10))
+
+    stored, again = trained_from_seed("gpipe", make), trained_from_seed("gpipe-recompute", make)
+    assert_same_state(again, stored)
+    scaled = again.get_submodule("0.1")
+    assert isinstance(scaled, Scaled)
+    assert scaled.scale.item() == pytest.approx(0.9**8)
+    assert scaled.seen == 8
+
+
+class Scaled(nn.Module):
+    """Replaces a buffer in each forward, and counts in another that begins as None."""
+
+    scale: Tensor
+    seen: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("seen", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * self.scale.float()
+        self.scale = self.scale * 0.9
+        self.seen = torch.ones(()) if self.seen is None else self.seen + 1
+        return y
 
 
 class Fickle(nn.Linear):
@@ -222,8 +270,11 @@ class Fickle(nn.Linear):
 def test_a_second_forward_that_draws_other_numbers_is_refused() -> None:
     data = [(x.flatten(1), t) for x, t in batches(4)]
     model = nn.Sequential(nn.Linear(64, 10), Fickle(10, 10))
-    with pytest.raises(UserCodeError, match="the second forward draws aten.rand"):
-        Trainer(model, load("gpipe-recompute", ["update.every=1"]), backend="serial", stages=2).fit(data)
+    trainer = Trainer(model, load("gpipe-recompute", ["update.every=1"]), backend="serial", stages=2)
+    trainer.prepare(data[0][0])
+    Fickle.calls = 0
+    with pytest.raises(UserCodeError, match=r"the second forward draws aten\.rand"):
+        trainer.fit(data)
 
 
 def test_a_copy_of_the_weights_is_held_only_where_an_update_can_come_between() -> None:
