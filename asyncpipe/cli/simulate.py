@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 
 import click
 
@@ -13,7 +12,7 @@ from asyncpipe.cli.options import json_option, override_option
 from asyncpipe.cli.pictures import check_targets, picture_options
 from asyncpipe.cli.simulate_json import document
 from asyncpipe.cli.simulate_text import report
-from asyncpipe.cli.simulation import SAMPLES, Asked, analyse, prepare
+from asyncpipe.cli.simulation import SAMPLES, Asked, analyse, prepare, prepare_rival
 from asyncpipe.cli.simulation import swept as with_sweep
 from asyncpipe.cli.timing_options import parse_cost_model, parse_delay, parse_link, parse_straggler, parse_sweep
 from asyncpipe.errors import UsageError
@@ -60,8 +59,9 @@ def command(
 ) -> None:
     """Simulate SCHEDULE (a file or a library name) in virtual time.
 
-    Times are numbers, or uniform(a,b), normal(mean,std), lognormal(median,sigma), exponential(mean). STREAM is a group,
-    a stream such as backward[0], device[1], replica[2], replica[2].backward, * for all, or alternatives a|b.
+    Times are numbers, or uniform(a,b), normal(mean,std), lognormal(median,sigma), exponential(mean); a delay may be in
+    forward passes, as 4T. STREAM is a group, a stream such as backward[0], device[1], replica[2], replica[2].backward,
+    * for all, or alternatives a|b.
     With --svg, --html or --trace the run is drawn into files; `-` is stdout, instead of the report.
     """
     files = {"--svg": svg, "--html": html, "--trace": trace}
@@ -81,14 +81,14 @@ def command(
         seed,
         overrides,
     )
-    selector, values = (None, ()) if swept is None else parse_sweep(swept)
+    selector, times = (None, ()) if swept is None else parse_sweep(swept)
     own = prepare(schedule, asked)
-    if samples is not None and not (own.timing.is_random or any(isinstance(v, Distribution) for v in values)):
+    if samples is not None and not (own.timing.is_random or any(isinstance(t.value, Distribution) for t in times)):
         raise UsageError("--samples: no time here is random", "as in --costs 'F=1,B=normal(2,0.1)'")
     results = analyse(own, asked)
     if selector is not None:
-        other = None if against is None else prepare(against, replace(asked, overrides=()))
-        results = with_sweep(results, selector, values, other)
+        other = None if against is None else prepare_rival(against, own, asked)
+        results = with_sweep(results, selector, times, other)
     if targets:
         from asyncpipe.cli.simulate_picture import draw_simulation
 

@@ -10,7 +10,8 @@ from asyncpipe.analysis.bounds import Bounds, bounds
 from asyncpipe.analysis.bubbles import StreamTime, stream_times
 from asyncpipe.analysis.critical_path import critical_path
 from asyncpipe.analysis.decoupled import Decoupled, decoupled_speedup
-from asyncpipe.analysis.distribution import Distribution, Value
+from asyncpipe.analysis.delay_time import DelayTime
+from asyncpipe.analysis.distribution import Distribution
 from asyncpipe.analysis.loops import Loop
 from asyncpipe.analysis.memory import Memory, StageSizes, memory
 from asyncpipe.analysis.retime import Link, retimed, with_link
@@ -28,7 +29,7 @@ from asyncpipe.ir import Op, Program
 from asyncpipe.schedule import Costs, read_schedule
 from asyncpipe.schedule.job import read_job
 
-__all__ = ["SAMPLES", "Asked", "Instance", "Results", "analyse", "prepare", "swept"]
+__all__ = ["SAMPLES", "Asked", "Instance", "Results", "analyse", "prepare", "prepare_rival", "swept"]
 
 SAMPLES = 20
 """Runs with random times, unless --samples says otherwise."""
@@ -42,7 +43,7 @@ class Asked:
     microbatches: int | None = None
     costs: CostModel = field(default_factory=lambda: CostModel(Costs(), {}))
     job: str | None = None
-    delays: tuple[Delay, ...] = ()
+    delays: tuple[tuple[Selector, DelayTime], ...] = ()
     stragglers: tuple[Straggler, ...] = ()
     link: Link | None = None
     samples: int = SAMPLES
@@ -121,7 +122,8 @@ def _instance(compiled: Compiled, asked: Asked, sizes: tuple[StageSizes, ...] | 
     noise: Mapping[Op, tuple[Distribution | None, ...]] = {
         op: (distribution,) * compiled.stages for op, distribution in asked.costs.noise.items()
     }
-    timing = Timing(noise, asked.delays, asked.stragglers)
+    delays = tuple(Delay(selector, time.in_costs(endless)) for selector, time in asked.delays)
+    timing = Timing(noise, delays, asked.stragglers)
     for selector in (*(d.selector for d in timing.delays), *(s.selector for s in timing.stragglers)):
         selector.choose(endless)
     return Instance(compiled, count, endless, finite, timing, sizes)
@@ -162,9 +164,16 @@ def analyse(instance: Instance, asked: Asked) -> Results:
     )
 
 
-def swept(results: Results, selector: Selector, values: Sequence[Value], other: Instance | None) -> Results:
+def prepare_rival(name: str, own: Instance, asked: Asked) -> Instance:
+    """Another schedule under the same delays: a T in them is that of the first."""
+    delays = tuple((delay.selector, DelayTime(delay.value)) for delay in own.timing.delays)
+    return prepare(name, replace(asked, overrides=(), delays=delays))
+
+
+def swept(results: Results, selector: Selector, times: Sequence[DelayTime], other: Instance | None) -> Results:
     """The results with the throughput over delays, relative to the other instance where there is one."""
     own = Contender(results.instance.endless, results.instance.timing)
+    values = [time.in_costs(own.program) for time in times]
     rival = None if other is None else Contender(other.endless, other.timing)
     points = sweep(own, rival, selector, values, results.asked.samples, results.asked.seed)
     return replace(results, against=other, swept=selector, sweep=points)

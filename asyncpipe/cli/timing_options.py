@@ -9,10 +9,11 @@ from fractions import Fraction
 from functools import partial
 from typing import TypeVar
 
+from asyncpipe.analysis.delay_time import DelayTime, parse_virtual_time
 from asyncpipe.analysis.distribution import Distribution, Value, center, parse_value
 from asyncpipe.analysis.retime import Link
 from asyncpipe.analysis.selector import Selector, parse_selector
-from asyncpipe.analysis.timing import Delay, Straggler
+from asyncpipe.analysis.timing import Straggler
 from asyncpipe.errors import Report, ScheduleError, UsageError, did_you_mean
 from asyncpipe.ir import TRANSFERS, Op
 from asyncpipe.schedule import Costs
@@ -103,12 +104,12 @@ def _selector(option: str, text: str, name: str, hint: str) -> Selector:
     return _read(partial(parse_selector, name), f"{option} {text!r}", hint)
 
 
-def parse_delay(text: str) -> Delay:
-    """`backward[0]=0.5` or `replica[1]=exponential(2)`."""
+def parse_delay(text: str) -> tuple[Selector, DelayTime]:
+    """`backward[0]=0.5`, `worker[0]=4T` or `replica[1]=exponential(2)`."""
     hint = "as in --delay backward[0]=0.5 or --delay replica[1]=exponential(2)"
     name, value = _split("--delay", text, hint)
     message = f"--delay {text!r}: expected a number of at least 0 or a distribution, found {value!r}"
-    return Delay(_selector("--delay", text, name, hint), _read(partial(parse_value, value), message, hint))
+    return _selector("--delay", text, name, hint), _read(partial(parse_virtual_time, value), message, hint)
 
 
 def parse_straggler(text: str) -> Straggler:
@@ -138,7 +139,7 @@ def parse_link(text: str) -> Link:
     return Link(values.get("latency", Fraction(0)), values.get("bandwidth"))
 
 
-def parse_sweep(text: str) -> tuple[Selector, Sequence[Value]]:
+def parse_sweep(text: str) -> tuple[Selector, Sequence[DelayTime]]:
     """`replica[0]=0,0.5,1`: delays of one stream; no delay is always among them."""
     hint = "as in --sweep worker[0]=0,0.5,1,2,4,8"
     name, equals, values = text.partition("=")
@@ -147,5 +148,5 @@ def parse_sweep(text: str) -> tuple[Selector, Sequence[Value]]:
     found = []
     for value in _COMMAS.split(values):
         message = f"--sweep {text!r}: expected a number of at least 0 or a distribution, found {value!r}"
-        found.append(_read(partial(parse_value, value), message, hint))
+        found.append(_read(partial(parse_virtual_time, value), message, hint))
     return _selector("--sweep", text, name.strip(), hint), found

@@ -16,28 +16,36 @@ from asyncpipe.ir import TRANSFERS, Action, Launch, Op, Program
 
 __all__ = ["Dispatcher", "Work"]
 
-_RANK = {**dict.fromkeys(TRANSFERS, 0), Op.U: 0, Op.B: 1, Op.I: 1, Op.W: 2, Op.F: 3}
+_RANK = {**dict.fromkeys(TRANSFERS, 0), Op.SYNC: 0, Op.U: 0, Op.B: 1, Op.I: 1, Op.R: 1, Op.W: 2, Op.F: 3}
 Work = tuple[int, Action]
-"""A stream and its action."""
+"""A stream and its action. Streams count through all replicas: stream i of replica r is r * streams + i."""
 
 
 class Dispatcher:
-    """Hands out the launches of one run to `workers` threads. `take` and `finish` are called by those threads."""
+    """Hands out the launches of one run to `workers` threads. `take` and `finish` are called by those threads.
+
+    A SYNC at which replicas meet is handed out once, for all of them, when the last has come to it.
+    """
 
     def __init__(self, program: Program, workers: int) -> None:
-        count = len(program.streams)
+        self._streams = len(program.streams)
+        count = self._streams * program.replicas
         self._every = program.every
-        self._launches = [program.launches(stream) for stream in range(count)]
+        self._replicas = program.replicas
+        self._meets = program.replicas > 1 and program.sync[:1] != ("push",)
+        self._arrived: dict[Action, list[int]] = {}
+        self._launches = [program.launches(stream % self._streams) for stream in range(count)]
         self._next: list[Launch | None] = [None] * count
         self._missing = [0] * count
-        self._waiting: dict[Action, list[int]] = {}
-        self._events = _Events(program)
+        self._waiting: list[dict[Action, list[int]]] = [{} for _ in range(program.replicas)]
+        self._events = [_Events(program) for _ in range(program.replicas)]
         self._ready: list[tuple[int, int, int, int]] = []
         self._idle: list[int] = []
         self._turns: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(workers)]
         self._lock = threading.Lock()
         self._unfinished = count
         self._stopped = False
+        self._stop = threading.Event()
         for stream in range(count):
             self._advance(stream)
 
@@ -56,11 +64,12 @@ class Dispatcher:
         """The launch has run: its event is recorded. The next launch for the same worker, if one is ready at once."""
         stream, action = work
         with self._lock:
-            done = self._next[stream]
-            assert done is not None
-            if done.record:
-                self._record(action)
-            self._advance(stream)
+            for together in self._arrived.pop(action, [stream]) if action.op is Op.SYNC else [stream]:
+                done = self._next[together]
+                assert done is not None
+                if done.record:
+                    self._record(together // self._streams, action)
+                self._advance(together)
             if self._stopped or not self._unfinished:
                 self._wake(len(self._idle))
                 return None
@@ -70,9 +79,14 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Nothing is handed out any more; every waiting worker goes home."""
+        self._stop.set()
         with self._lock:
             self._stopped = True
             self._wake(len(self._idle))
+
+    def pause(self, seconds: float) -> bool:
+        """Sleeps; whether the run still goes on after that."""
+        return not (self._stop.wait(seconds) if seconds > 0 else self._stopped)
 
     def _pop(self) -> Work:
         stream = heapq.heappop(self._ready)[3]
@@ -91,22 +105,28 @@ class Dispatcher:
         if launch is None:
             self._unfinished -= 1
             return
-        waits = [source for source in launch.waits if not self._events.is_recorded(source)]
+        replica = stream // self._streams
+        waits = [source for source in launch.waits if not self._events[replica].is_recorded(source)]
         for source in waits:
-            self._waiting.setdefault(source, []).append(stream)
+            self._waiting[replica].setdefault(source, []).append(stream)
         self._missing[stream] = len(waits)
         if not waits:
             self._enqueue(stream, launch.action)
 
-    def _record(self, action: Action) -> None:
-        self._events.record(action)
-        for stream in self._waiting.pop(action, ()):
+    def _record(self, replica: int, action: Action) -> None:
+        self._events[replica].record(action)
+        for stream in self._waiting[replica].pop(action, ()):
             self._missing[stream] -= 1
             launch = self._next[stream]
             if self._missing[stream] == 0 and launch is not None:
                 self._enqueue(stream, launch.action)
 
     def _enqueue(self, stream: int, action: Action) -> None:
+        if action.op is Op.SYNC and self._meets:
+            arrived = self._arrived.setdefault(action, [])
+            arrived.append(stream)
+            if len(arrived) < self._replicas:
+                return
         microbatch = action.index * self._every if action.op.by_update else action.index
         heapq.heappush(self._ready, (_RANK[action.op], microbatch, action.stage, stream))
 

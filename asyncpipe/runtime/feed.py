@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import Any
 
-from asyncpipe.errors import UsageError, UserCodeError
+from asyncpipe.errors import UsageError, UserCodeError, UserError
+from asyncpipe.runtime.randomness import GENERATOR_LOCK
 
-__all__ = ["Feed", "as_pair"]
+__all__ = ["Batch", "Feed", "as_pair"]
 
 Batch = tuple[Any, Any]
 
@@ -16,7 +16,7 @@ Batch = tuple[Any, Any]
 class Feed:
     """Hands out (input, target) of microbatch m; each is kept from its first use to its last.
 
-    The lock is around the data iterator only, which is not made for several threads.
+    The lock is around the data iterator only, which is not made for several threads and may draw random numbers.
     """
 
     def __init__(self, batches: Iterable[Batch], microbatches: int) -> None:
@@ -24,11 +24,14 @@ class Feed:
         self._microbatches = microbatches
         self._read = 0
         self._kept: dict[int, Batch] = {}
-        self._lock = threading.Lock()
 
     def inputs(self, microbatch: int) -> Any:
         """The input of a microbatch, for the first stage."""
         return self._batch(microbatch)[0]
+
+    def target(self, microbatch: int) -> Any:
+        """The target of a microbatch, for a stage below the last."""
+        return self._batch(microbatch)[1]
 
     def targets(self, microbatch: int) -> Any:
         """The target of a microbatch, for the last stage; the microbatch is forgotten after it."""
@@ -38,7 +41,7 @@ class Feed:
 
     def _batch(self, microbatch: int) -> Batch:
         if microbatch not in self._kept:
-            with self._lock:
+            with GENERATOR_LOCK:
                 while self._read <= microbatch:
                     self._kept[self._read] = self._next()
                     self._read += 1
@@ -50,6 +53,8 @@ class Feed:
         except StopIteration:
             message = f"the data ended after {self._read} batches; the run needs {self._microbatches}"
             raise UsageError(message, "give more batches, or fewer steps") from None
+        except UserError:
+            raise
         except Exception as error:
             raise UserCodeError(f"the data raised at batch {self._read}: {type(error).__name__}: {error}") from error
         return as_pair(batch, self._read)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,11 +16,12 @@ from queue import Empty, SimpleQueue
 
 import torch
 
-from asyncpipe.ir import Action
+from asyncpipe.ir import Action, Op
 from asyncpipe.runtime.allocator import keep_freed_memory
+from asyncpipe.runtime.autocast import autocast_of_this_thread, entered
 from asyncpipe.runtime.dispatcher import Dispatcher
-from asyncpipe.runtime.execution import Execution
 from asyncpipe.runtime.failure import naming_the_action
+from asyncpipe.runtime.replicas import ReplicaGroup
 
 __all__ = ["Hook", "run_threads", "usable_cores"]
 
@@ -30,22 +32,24 @@ _SWITCH_INTERVAL = 5e-4
 _POLL_SECONDS = 0.5
 
 
-def run_threads(execution: Execution, hook: Hook | None = None, poll: Callable[[], None] | None = None) -> None:
+def run_threads(group: ReplicaGroup, hook: Hook | None = None, poll: Callable[[], None] | None = None) -> None:
     """Runs a whole program and returns when every thread has ended. The first failure wins and stops all others.
 
-    There is a thread for each core, or with a `hook`, which may sleep, for each stream. `poll` is called in the
+    There is a thread for each core, or with a `hook` or delays, which sleep, for each stream. `poll` is called in the
     calling thread every half second.
     """
     keep_freed_memory()
-    streams = execution.program.streams
+    streams = len(group.program.streams) * len(group.executions)
     cores = usable_cores() // torch.get_num_threads()
-    count = len(streams) if hook else min(len(streams), max(1, cores))
-    dispatcher = Dispatcher(execution.program, count)
+    count = streams if hook or group.delays else min(streams, max(1, cores))
+    dispatcher = Dispatcher(group.program, count)
+    autocast = autocast_of_this_thread()
     failures: list[BaseException] = []
 
     def work(worker: int) -> None:
         try:
-            _run_worker(execution, dispatcher, worker, hook)
+            with entered(autocast):
+                _run_worker(group, dispatcher, worker, hook)
         except BaseException as error:
             failures.append(error)
             dispatcher.stop()
@@ -58,16 +62,31 @@ def run_threads(execution: Execution, hook: Hook | None = None, poll: Callable[[
         raise failures[0]
 
 
-def _run_worker(execution: Execution, dispatcher: Dispatcher, worker: int, hook: Hook | None) -> None:
-    names = [stream.name for stream in execution.program.streams]
+def _run_worker(group: ReplicaGroup, dispatcher: Dispatcher, worker: int, hook: Hook | None) -> None:
+    names = [stream.name for stream in group.program.streams]
     work = dispatcher.take(worker)
     while work is not None:
-        stream, action = work
+        replica, stream = divmod(work[0], len(names))
+        action = work[1]
+        if group.delays is not None and not dispatcher.pause(_held(group, replica, stream, action)):
+            return
+        start = time.perf_counter()
         with naming_the_action(names[stream], action):
             if hook is not None:
                 hook(stream, action)
-            execution.run(stream, action)
+            group.run_at_once(replica, stream, action)
+        if group.delays is not None:
+            more = float(group.delays.factor(replica, stream)) - 1
+            dispatcher.pause(more * (time.perf_counter() - start))
         work = dispatcher.finish(work) or dispatcher.take(worker)
+
+
+def _held(group: ReplicaGroup, replica: int, stream: int, action: Action) -> float:
+    """Seconds before an action; one at which all replicas meet waits for the latest of them."""
+    assert group.delays is not None
+    meets = action.op is Op.SYNC and group.synchroniser is not None and group.synchroniser.meets
+    together = range(group.program.replicas) if meets else (replica,)
+    return max(float(group.delays.hold(one, stream, action)) for one in together)
 
 
 def usable_cores() -> int:
