@@ -1,13 +1,11 @@
-"""The command line. Commands load on first use, so that `--help`, `check` and `show` answer at once."""
+"""The command line: its commands by name, and the console script."""
 
 from __future__ import annotations
-
-from importlib import import_module
-from typing import Any
 
 import click
 
 from asyncpipe.cli.failures import exit_code_of
+from asyncpipe.cli.lazy import LazyGroup
 
 __all__ = ["cli", "main"]
 
@@ -23,33 +21,10 @@ _COMMANDS = {
     "import": "Read a table of another program into a schedule.",
     "export": "Write a schedule as a table for another program.",
     "schema": "Print the JSON Schema of a format, for editors.",
+    "tools": "Report on runs, compare schedules.",
 }
 _MODULES = {"import": "import_"}
 """Where the name of a command cannot be the name of its module."""
-
-
-class _Lazy(click.Group):
-    """A command's module is imported when the command is called; its help line is here."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = import_module(f"asyncpipe.cli.{_MODULES.get(cmd_name, cmd_name)}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from asyncpipe.errors import did_you_mean
-
-            ctx.fail(f"no command {args[0]!r}; {did_you_mean(args[0], list(_COMMANDS))}")
-        return super().resolve_command(ctx, args)
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -60,7 +35,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
         ctx.exit()
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, helps=_COMMANDS, modules=_MODULES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def cli() -> None:
     """Asynchronous training as data: a schedule says which operation waits for which, and streams run it.

@@ -90,7 +90,8 @@ def _check_loss(loss: Component, report: Report) -> None:
 
 
 def _check_optimizer(optimizer: Component, report: Report) -> None:
-    from asyncpipe.runtime.optimizer_options import OPTIONS, read_options
+    from asyncpipe.runtime.learning_rate import read_rate
+    from asyncpipe.runtime.optimizer_options import CHOICES, OPTIONS, read_options
 
     if _is_code(optimizer):
         return
@@ -99,14 +100,14 @@ def _check_optimizer(optimizer: Component, report: Report) -> None:
         report.error("AP107", f"no optimizer is called {optimizer.use!r}", optimizer.where, hint)
         return
     options = dict(optimizer.options)
-    rate, arithmetic = options.pop("lr", None), options.pop("arithmetic", "default")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < float("inf"):
-        found = "nothing" if rate is None else repr(rate)
-        message = f"optimizer {optimizer.use}: lr must be a number of at least 0, found {found}"
-        report.error("AP107", message, optimizer.where, f"as in {{use: {optimizer.use}, lr: 0.1}}")
-    if arithmetic not in ("default", "fused"):
-        report.error("AP107", f"optimizer arithmetic must be default or fused, found {arithmetic!r}", optimizer.where)
-    try:
-        read_options(optimizer.use, options)
-    except UsageError as error:
-        _refuse(optimizer, error, report)
+    rate = options.pop("lr", None)
+    chosen = {name: options.pop(name, words[0]) for name, words in CHOICES.items()}
+    for name, word in chosen.items():
+        if word not in CHOICES[name]:
+            expected = " or ".join(CHOICES[name])
+            report.error("AP107", f"optimizer {name} must be {expected}, found {word!r}", optimizer.where)
+    for check in (lambda: read_rate(rate, f"optimizer {optimizer.use}"), lambda: read_options(optimizer.use, options)):
+        try:
+            check()
+        except UsageError as error:
+            _refuse(optimizer, error, report)

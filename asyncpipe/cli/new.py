@@ -37,7 +37,9 @@ class Files:
 
 @click.command("new")
 @click.argument("name", metavar="NAME")
-@click.option("--from", "template", metavar="NAME|FILE", default="async-lu", help="Begin from it; default: async-lu.")
+@click.option(
+    "--from", "template", metavar="NAME|FILE", help="Begin from it; default: the library's NAME, else async-lu."
+)
 @click.option(
     "--out",
     metavar="DIR",
@@ -47,12 +49,13 @@ class Files:
 )
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 @json_option
-def command(name: str, template: str, out: Path, force: bool, as_json: bool) -> None:
+def command(name: str, template: str | None, out: Path, force: bool, as_json: bool) -> None:
     """Write NAME.yaml, a schedule begun from another one, and the schema with which editors complete it.
 
     The template's comments stay. Its name and description are replaced; `expect` still states its numbers.
     """
     _check_name(name)
+    template = template or (name if name in library() else "async-lu")
     schedule = load(template)
     files, target = Files(), out / f"{name}.yaml"
     origin = _origin(template, schedule, out)

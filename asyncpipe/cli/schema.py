@@ -86,7 +86,9 @@ def _options() -> dict[str, Schema]:
     """The options of all built-in optimizers; which of them belong to which, `check` tells."""
     from asyncpipe.runtime.optimizer_options import OPTIONS
 
-    found: dict[str, Any] = {"lr": {"type": "number", "description": "the learning rate"}}
+    auto = {"type": "object", "properties": {"auto": {"type": "number"}}, "required": ["auto"]}
+    rate = "the learning rate, or in `auto` the one that is right without staleness"
+    found: dict[str, Any] = {"lr": {"anyOf": [{"type": "number"}, auto], "description": rate}}
     for optimizer, options in OPTIONS.items():
         for name, option in options.items():
             before = found.get(name, {}).get("description", "").partition(";")[0]

@@ -14,14 +14,14 @@ from asyncpipe.errors import UsageError
 from asyncpipe.schedule import Schedule
 from asyncpipe.schedule.job import Component, JobSpec, job_text
 
-__all__ = ["RunDirectory"]
+__all__ = ["RunDirectory", "new_folder"]
 
 
 class RunDirectory:
     """Writes into a new folder; metrics go out line by line, so a killed run leaves what it had."""
 
     def __init__(self, out: str | None, name: str) -> None:
-        self.path = _new_folder(out, name)
+        self.path = new_folder(out, name)
         self._metrics = (self.path / "metrics.jsonl").open("w", encoding="utf-8")
 
     def __enter__(self) -> RunDirectory:
@@ -33,11 +33,14 @@ class RunDirectory:
         self._metrics.close()
 
     def write_inputs(self, schedule: Schedule, job: JobSpec, environment: dict[str, object]) -> None:
-        """The file as given, the schedule and the job with every default, and the machine."""
+        """The file as given, the schedule and the job with every default, and the machine.
+
+        `schedule` has the stages that the model was cut into, and the job keeps its name: so resolved.yaml runs again.
+        """
         given = Path(schedule.file)
         self._text("schedule.yaml", given.read_text("utf-8") if given.is_file() else str(schedule))
         indented = "".join(f"  {line}\n" for line in job_text(self._seen_from_here(job)).splitlines())
-        self._text("resolved.yaml", f"{schedule}job:\n{indented}")
+        self._text("resolved.yaml", f"{schedule}job:\n  name: {json.dumps(job.name)}\n{indented}")
         self._text("env.json", json.dumps(environment, indent=2) + "\n")
 
     def _seen_from_here(self, job: JobSpec) -> JobSpec:
@@ -66,8 +69,8 @@ class RunDirectory:
         (self.path / name).write_text(text, encoding="utf-8")
 
 
-def _new_folder(out: str | None, name: str) -> Path:
-    """A folder that was not there, or is empty: a run never overwrites another."""
+def new_folder(out: str | None, name: str) -> Path:
+    """`out`, if it was not there or is empty, else runs/NAME-TIME: a run never overwrites another."""
     if out is not None:
         path = Path(out)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -75,13 +78,22 @@ def _new_folder(out: str | None, name: str) -> Path:
         return _made(path)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-    names = (Path("runs") / f"{safe}-{stamp}{'' if k == 0 else f'-{k}'}" for k in range(1000))
-    return _made(next(path for path in names if not path.exists()))
+    for name in (f"{safe}-{stamp}", *(f"{safe}-{stamp}-{k}" for k in range(1, 1000))):
+        try:
+            return _made(Path("runs") / name, shared=False)
+        except FileExistsError:
+            # Another run started in this second. Looking before making would let both take the folder.
+            continue
+    raise UsageError(f"runs/{safe}-{stamp}: a thousand runs began in this second", "use --out")
 
 
-def _made(path: Path) -> Path:
+def _made(path: Path, shared: bool = True) -> Path:
+    """FileExistsError if it is there already, unless that does not matter."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=shared)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise UsageError(f"the run directory {path} cannot be made: {error.strerror}", "use --out") from None
     return path

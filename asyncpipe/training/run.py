@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from asyncpipe.data.batches import Batches
 from asyncpipe.jobs import Job, build_job, make_learning_rate
-from asyncpipe.runtime.backends import resolve_backend
-from asyncpipe.runtime.evaluation import Evaluation
-from asyncpipe.runtime.execution import Execution
+from asyncpipe.runtime.backends import CUDA_BACKENDS, resolve_backend
+from asyncpipe.runtime.interleaving import LOG_NAME
 from asyncpipe.schedule import Schedule
 from asyncpipe.schedule.job import JobSpec
+from asyncpipe.training.delays import Pairs
 from asyncpipe.training.directory import RunDirectory
+from asyncpipe.training.gradient_bias import gradient_summary
+from asyncpipe.training.loop import Loop
+from asyncpipe.training.metrics import MetricsLog
 from asyncpipe.training.progress import Progress
+from asyncpipe.training.result_text import result_text
+from asyncpipe.training.segments import Segment, Segmentation
 from asyncpipe.training.trainer import Trainer, optimizer_spec
 
 __all__ = ["TrainingRun", "parameters_sha256"]
@@ -35,41 +38,78 @@ class TrainingRun:
     schedule: Schedule
     spec: JobSpec
     backend: str
-    device: str
     stages: int | None
     steps: int | None
     epochs: int | None
     seed: int | None
     allow: tuple[str, ...]
     quiet: bool
+    measure_every: int = 0
+    """Measures the divergence of one microbatch in so many, 0: of none, and with it the constants of the gradient."""
+    target: float | None = None
+    """The test accuracy whose samples and time the summary tells."""
+    delays: Pairs = ()
+    stragglers: Pairs = ()
+    record: str | bool = False
+    """Into which file the order of actions goes; true: into the run directory."""
+    replay: str | None = None
+    microbatches: int | None = None
+    """How many a replay has, unless steps or epochs are given."""
+    emulate: bool = False
+    period: int = 8
 
     def execute(self, out: str | None, environment: dict[str, object]) -> dict[str, Any]:
         seed = self.spec.train.seed if self.seed is None else self.seed
         job = build_job(self.spec, seed, self.allow)
         train = Batches(job.data.train, self.spec.train.batch, seed=seed)
         test = Batches(job.data.test, _EVALUATION_BATCH, shuffle=False, drop_last=False)
-        microbatches = self._microbatches(len(train))
-        trainer = self._trainer(job, microbatches, len(train))
-        progress = Progress(microbatches, self.quiet)
+        segments = self._segments(len(train))
+        trainer = self._trainer(job, segments, len(train))
+        progress = Progress(sum(segment.microbatches for segment in segments), self.quiet)
+        schedule = self._cut(trainer, train)
         with RunDirectory(out, self.schedule.name) as directory, progress:
-            directory.write_inputs(self.schedule, self.spec, environment)
-            loop = _Loop(trainer, train, test, directory, progress, self.spec)
+            directory.write_inputs(schedule, self._as_run(seed), environment)
+            log = MetricsLog(directory, trainer, train.batch)
+            if self.record:
+                trainer.record_to(directory.path / LOG_NAME if self.record is True else self.record)
+            loop = Loop(trainer, train, test, log, progress, self.target)
             started = time.perf_counter()
-            loop.run(microbatches)
+            loop.run([segment.microbatches for segment in segments])
             wall = time.perf_counter() - started
             summary = self._summary(trainer, loop, wall, directory)
             directory.write_summary(summary)
         return summary
 
-    def _microbatches(self, per_epoch: int) -> int:
-        if self.steps is not None:
-            return self.steps * self.schedule.update.every
-        return (self.epochs or self.spec.train.epochs) * per_epoch
+    def _cut(self, trainer: Trainer, train: Batches) -> Schedule:
+        """The schedule with the number of stages that this model is cut into, unless it names the layers of each."""
+        inputs, _ = next(train.batches())
+        stages = trainer.prepare(inputs).stages
+        named = isinstance(self.schedule.stages, tuple) and self.stages is None
+        return self.schedule if named else replace(self.schedule, stages=stages)
 
-    def _trainer(self, job: Job, microbatches: int, per_epoch: int) -> Trainer:
-        every = self.schedule.update.every
+    def _as_run(self, seed: int) -> JobSpec:
+        """The job with the seed and the epochs of this run."""
+        return replace(
+            self.spec, train=replace(self.spec.train, seed=seed, epochs=self.epochs or self.spec.train.epochs)
+        )
+
+    def _segmentation(self, per_epoch: int) -> Segmentation:
+        between = per_epoch * self.spec.train.evaluate_every
+        return Segmentation(between, self.schedule.replicas.count, self.schedule.update.every)
+
+    def _segments(self, per_epoch: int) -> list[Segment]:
+        segmentation = self._segmentation(per_epoch)
+        if self.steps is not None:
+            return segmentation.of_updates(self.steps)
+        if self.microbatches is not None and self.epochs is None:
+            return segmentation.of_microbatches(self.microbatches)
+        return segmentation.of_microbatches((self.epochs or self.spec.train.epochs) * per_epoch)
+
+    def _trainer(self, job: Job, segments: list[Segment], per_epoch: int) -> Trainer:
         lr = optimizer_spec(job.optimizer).lr
-        rate = make_learning_rate(lr, self.spec.train.lr, -(-microbatches // every), per_epoch / every)
+        updates = sum(segment.updates for segment in segments)
+        of_epoch = self._segmentation(per_epoch).full.updates / self.spec.train.evaluate_every
+        rate = make_learning_rate(lr, self.spec.train.lr, updates, of_epoch)
         return Trainer(
             job.model,
             self.schedule,
@@ -79,118 +119,52 @@ class TrainingRun:
             self.stages,
             rate,
             intra_op_threads=self.spec.train.intra_op_threads,
+            measure_every=0 if resolve_backend(self.backend) in CUDA_BACKENDS else self.measure_every,
+            emulate=self.emulate,
+            period=self.period,
+            delays=self.delays,
+            stragglers=self.stragglers,
+            replay=self.replay,
+            delay_seed=self.spec.train.seed if self.seed is None else self.seed,
         )
 
-    def _summary(self, trainer: Trainer, loop: _Loop, wall: float, directory: RunDirectory) -> dict[str, Any]:
+    def _summary(self, trainer: Trainer, loop: Loop, wall: float, directory: RunDirectory) -> dict[str, Any]:
+        """Every key is explained in docs/metrics.md."""
         return {
             "schema": "asyncpipe.run/1",
             "schedule": self.schedule.name,
             "job": self.spec.name,
             "backend": resolve_backend(self.backend),
-            "device": self.device,
+            "device": "cuda:0" if resolve_backend(self.backend) in CUDA_BACKENDS else "cpu",
+            "seed": self.spec.train.seed if self.seed is None else self.seed,
             "stages": len(trainer.parts),
             "intra_op_threads": loop.intra_op_threads,
             "steps": trainer.updates,
             "samples": loop.samples,
             "wall_s": wall,
-            "samples_per_s": loop.samples / loop.training_s,
+            "train_s": loop.log.spent.seconds,
+            "virtual_time": loop.log.spent.virtual,
+            "virtual": None if loop.pace is None else loop.pace.summary(),
+            "forward_s": trainer.forward_seconds,
+            **trainer.disturbance.words(),
+            **trainer.sessions.words(),
+            "samples_per_s": loop.samples / loop.log.spent.seconds,
             "train_loss": loop.train_loss,
             "eval": loop.evaluation,
+            "best": loop.best,
+            "target": None if self.target is None else {"accuracy": self.target, "reached": loop.reached},
             "staleness": [float(value) for value in trainer.predicted_staleness],
             "staleness_measured": trainer.staleness.summary(),
+            "lr": {"stated": trainer.spec.lr, "auto": trainer.spec.auto, "factors": list(trainer.lr_factors)},
+            "divergence": trainer.divergence.summary(),
+            "gradient": gradient_summary(loop.probes, trainer.divergence),
             "params_sha256": parameters_sha256(trainer.model),
             "out": str(directory.path),
         }
 
     def result_text(self, summary: dict[str, Any]) -> str:
         """The result for people."""
-        accuracy = summary["eval"]["accuracy"]
-        shown = f"test accuracy {100 * accuracy:.2f} %, " if accuracy is not None else ""
-        measured = summary["staleness_measured"]
-        stale = " ".join("-" if value is None else f"{value:.2f}" for value in measured["apply"])
-        most = " ".join(max(counts, key=int, default="-") for counts in measured["histogram"])
-        stages = f"{summary['stages']} stage{'s' * (summary['stages'] != 1)}"
-        planned = " ".join(f"{value:g}" for value in summary["staleness"])
-        return (
-            f"{summary['schedule']} on {summary['job']}, {summary['backend']}, {stages}:"
-            f" {shown}test loss {summary['eval']['loss']:.4f}\n"
-            f"{summary['steps']} updates, {summary['samples']} samples in {summary['wall_s']:.1f} s"
-            f" ({summary['samples_per_s']:.0f} samples/s while training)\n"
-            f"staleness per stage: measured {stale}, at most {most}; planned {planned}\n"
-            f"run directory {summary['out']}"
-        )
-
-
-@dataclass
-class _Loop:
-    """Epochs with their evaluations; each evaluation drains the pipeline."""
-
-    trainer: Trainer
-    train: Batches
-    test: Batches
-    directory: RunDirectory
-    progress: Progress
-    spec: JobSpec
-    samples: int = 0
-    training_s: float = 0.0
-    train_loss: float = math.nan
-    intra_op_threads: int = 1
-    evaluation: Evaluation | None = None
-
-    def run(self, microbatches: int) -> None:
-        per_segment = len(self.train) * self.spec.train.evaluate_every
-        while self.trainer.microbatches < microbatches:
-            done = self.trainer.microbatches
-            self._segment(done, min(per_segment, microbatches - done))
-
-    def _segment(self, done: int, count: int) -> None:
-        first_update = self.trainer.updates
-        report = self.trainer.fit(self._batches(done), count, self._poll)
-        self.samples += report.samples
-        self.training_s += report.wall_s
-        self.train_loss = report.train_loss
-        self.intra_op_threads = report.intra_op_threads
-        self.evaluation = self.trainer.evaluate(self.test.batches())
-        self._write(done, first_update, report.losses)
-
-    def _batches(self, done: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The data from microbatch `done` on, epoch after epoch."""
-        epoch, skip = divmod(done, len(self.train))
-        while True:
-            yield from self.train.batches(epoch, skip)
-            epoch, skip = epoch + 1, 0
-
-    def _poll(self, execution: Execution) -> None:
-        self.progress.update(self.trainer.microbatches + execution.finished, execution.recent_loss)
-
-    def _write(self, done: int, first_update: int, losses: tuple[float, ...]) -> None:
-        assert self.evaluation is not None
-        every = self.trainer.compiled.diagram.every if self.trainer.compiled else 1
-        for i, loss in enumerate(losses):
-            update = first_update + i // every
-            self.directory.metric(
-                kind="microbatch",
-                attempt=1,
-                step=update,
-                microbatch=done + i,
-                loss=loss,
-                lr=self.trainer.rate.at(update),
-            )
-        self.directory.metric(
-            kind="evaluation",
-            attempt=1,
-            step=self.trainer.updates,
-            samples=self.samples,
-            train_s=self.training_s,
-            **self.evaluation,
-        )
-        self.directory.flush()
-        accuracy = self.evaluation["accuracy"]
-        shown = "" if accuracy is None else f"  test accuracy {100 * accuracy:.2f} %"
-        epoch = self.trainer.microbatches / len(self.train)
-        self.progress.line(
-            f"epoch {epoch:g}  loss {self.train_loss:.4f}  test loss {self.evaluation['loss']:.4f}{shown}"
-        )
+        return result_text(summary)
 
 
 def parameters_sha256(model: nn.Module) -> str:

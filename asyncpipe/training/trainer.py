@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from asyncpipe.compiler import Compiled, compile_schedule
 from asyncpipe.errors import ScheduleError, UsageError
+from asyncpipe.ir import Program
 from asyncpipe.models.describe import LayerCost
 from asyncpipe.models.measure import measure_layers
 from asyncpipe.models.modules import split_layers
-from asyncpipe.runtime.backends import choose_backend, default_threads
+from asyncpipe.runtime.autocast import autocast_of_this_thread, entered
+from asyncpipe.runtime.backends import CUDA_BACKENDS, choose_backend, default_threads, resolve_backend
+from asyncpipe.runtime.clock import RunClock
+from asyncpipe.runtime.delays import Delays
+from asyncpipe.runtime.divergence import DivergenceRecord, DivergenceSampler
 from asyncpipe.runtime.evaluation import Evaluation, evaluate
-from asyncpipe.runtime.execution import Execution
-from asyncpipe.runtime.feed import Feed, as_pair
-from asyncpipe.runtime.learning_rate import LearningRate
-from asyncpipe.runtime.optimizers import OptimizerSpec, StageOptimizer, make_optimizer
-from asyncpipe.runtime.stage import Loss, Stage
+from asyncpipe.runtime.learning_rate import LearningRate, StatedRate, read_rate
+from asyncpipe.runtime.optimizers import OptimizerSpec
+from asyncpipe.runtime.replicas import ReplicaGroup, Synchroniser, make_synchroniser, share_out
+from asyncpipe.runtime.stage import Loss
+from asyncpipe.runtime.stage_functions import StageFunctions
 from asyncpipe.runtime.staleness import StalenessRecord
 from asyncpipe.runtime.threads import Hook
 from asyncpipe.schedule import Costs, Schedule, load
+from asyncpipe.schedule.counts import MOST_STAGES, require_count
 from asyncpipe.staging import cut_stages
+from asyncpipe.training.adopt import Mark, adopt_weights, mark_of
+from asyncpipe.training.auto_rate import lr_factors
+from asyncpipe.training.counting import SampleCounter, counted
+from asyncpipe.training.delays import Pairs, forward_seconds, parse_disturbance
+from asyncpipe.training.log_facts import log_header
+from asyncpipe.training.replica import Replica, build_replica
+from asyncpipe.training.sessions import Sessions, make_sessions
+from asyncpipe.training.stages import stage_modules
+from asyncpipe.training.virtual_time import Pace, pace_of
 from asyncpipe.verify.trainable import slow_pushes, untrainable
 
 __all__ = ["FitReport", "Trainer"]
@@ -48,6 +63,10 @@ class FitReport:
     wall_s: float
     losses: tuple[float, ...] = field(repr=False)
     intra_op_threads: int
+    virtual_time: float | None = None
+    """Cost units that the run took, on a back end with virtual time."""
+    pace: Pace | None = None
+    """The same in units of T, and the throughput."""
 
     @property
     def train_loss(self) -> float:
@@ -60,8 +79,11 @@ class Trainer:
 
     `schedule` is a library name, a file, or a loaded Schedule; `loss(output, target)` gives a scalar tensor;
     `optimizer` is `{"use": "sgd", "lr": 0.1, "momentum": 0.9}` or names any `torch.optim` class (`use:
-    torch.optim.Adagrad`); `backend` is serial, threads or auto. A model is cut into stages at the children of
-    nn.Sequential; another module is one layer. Raises UsageError or ScheduleError for what does not fit together.
+    torch.optim.Adagrad`); with `"lr": {"auto": 0.1}` each stage takes the part of 0.1 that its staleness leaves
+    stable; `backend` is serial, threads or auto. A model is cut into stages at the children of nn.Sequential; another
+    module is one layer. One in `measure_every` microbatches (0: none) is measured for `trainer.divergence`.
+    `delays`, `stragglers`, `record` and `replay` are in docs/running.md. Raises UsageError or ScheduleError for what
+    does not fit together.
     """
 
     model: nn.Module
@@ -74,34 +96,71 @@ class Trainer:
     costs: Costs | None = None
     intra_op_threads: int | None = None
     hook: Hook | None = None
+    measure_every: int = 0
+    emulate: bool = False
+    period: int = 8
+    delays: Pairs = ()
+    stragglers: Pairs = ()
+    delay_seed: int = 0
+    record: str | Path | None = None
+    replay: str | Path | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            hint = "as in torch.nn.Sequential(torch.nn.Linear(64, 10))"
+            raise UsageError(f"model: expected a torch.nn.Module, found {self.model!r}", hint)
         if not callable(self.loss):
             hint = "as in loss=torch.nn.functional.cross_entropy"
             raise UsageError(f"loss: expected a function of (output, target), found {self.loss!r}", hint)
+        require_count("stages", self.stages, MOST_STAGES)
         if not isinstance(self.schedule, Schedule):
             self.schedule = load(self.schedule)
         if not_yet := untrainable(self.schedule):
             raise ScheduleError(not_yet)
-        self.run_backend = choose_backend(self.backend)
+        self.platform, self.run_backend = choose_backend(self.backend, self.emulate, self.period)
+        self._refuse_host_measurements()
         self.spec = optimizer_spec(self.optimizer)
         self.rate = self.learning_rate or LearningRate(self.spec.lr)
+        self.disturbance = parse_disturbance(self.delays, self.stragglers, self.delay_seed)
+        self.disturbance.check_back_end(resolve_backend(self.backend))
+        self.sessions = self._sessions()
+        self.forward_seconds: float | None = None
         self.compiled: Compiled | None = None
-        self.parts: list[Stage] = []
-        self.optimizers: list[StageOptimizer] = []
+        self.replicas: list[Replica] = []
+        self.left: Mark | None = None
+        self.synchroniser: Synchroniser | None = None
         self.staleness = StalenessRecord()
+        self.divergence = DivergenceRecord()
         self.microbatches = 0
         self.updates = 0
 
+    def _refuse_host_measurements(self) -> None:
+        if self.measure_every and resolve_backend(self.backend) in CUDA_BACKENDS:
+            raise UsageError(
+                f"measure_every: on {self.backend} the host would have to wait for every measurement",
+                "set it to 0, or use serial or threads",
+            )
+
     def __repr__(self) -> str:
         name = self.schedule.name if isinstance(self.schedule, Schedule) else self.schedule
-        stages = f", {len(self.parts)} stages" if self.parts else ""
+        stages = f", {len(self.parts)} stages" if self.replicas else ""
         return f"Trainer({type(self.model).__name__}, {name}, {self.backend}{stages}, {self.updates} updates)"
+
+    @property
+    def parts(self) -> Sequence[StageFunctions]:
+        """The stages that hold the model itself: those of replica 0; empty before the first `fit`."""
+        return self.replicas[0].parts if self.replicas else []
+
+    @property
+    def has_virtual_time(self) -> bool:
+        return resolve_backend(self.backend) == "serial"
 
     def prepare(self, sample: Any) -> Compiled:
         """Cuts the model for a microbatch such as `sample`, compiles, and builds stages; `fit` does it on its own."""
         if self.compiled is not None:
             refuse_changed_model(self.parts)
+            if self.left is not None and mark_of(self.replicas[0]) != self.left:
+                adopt_weights(self.replicas, self.synchroniser)
             return self.compiled
         assert isinstance(self.schedule, Schedule)
         layers = _layers(self.model)
@@ -109,66 +168,139 @@ class Trainer:
         compiled = compile_schedule(self.schedule, len(cut), self.costs)
         if sends := slow_pushes(compiled):
             raise ScheduleError(sends)
+        self.disturbance.check(compiled.program())
         self.cut = [[layers[i] for i in part] for part in cut]
-        self._build(compiled)
+        self._build(compiled, sample)
         self.compiled = compiled
         return compiled
 
-    def _build(self, compiled: Compiled) -> None:
+    def _build(self, compiled: Compiled, sample: Any) -> None:
         if not self.model.training:
             self.model.train()
-        stash = compiled.schedule.weights.backward == "same"
         refuse_tied_stages(self.cut)
-        self.parts, self.optimizers = [], []
-        for number, part in enumerate(self.cut):
-            loss = self.loss if number == compiled.stages - 1 else None
-            module = nn.Sequential(*(child for _, layer in part for child in layer))
-            stage = Stage(number, module, compiled.slots[number], stash, loss)
-            self.parts.append(stage)
-            self.optimizers.append(make_optimizer(self.spec, stage.arena))
-        if compiled.schedule.update.write == "racy" and not all(o.concurrent for o in self.optimizers):
-            raise UsageError(
-                f"optimizer {self.spec.use} takes one step at a time, and `write: racy` takes several at once",
-                "use sgd, adam, adamw, nadam, lion or muon, or `write: ordered`",
-            )
+        parts = [nn.Sequential(*(child for _, layer in part for child in layer)) for part in self.cut]
+        modules = stage_modules(compiled.program(), parts, sample)
+        # The others are copied before replica 0 moves the model's parameters into its arenas.
+        numbers = range(compiled.schedule.replicas.count - 1, -1, -1)
+        made = [build_replica(self.platform, modules, compiled, self.spec, self.loss, number) for number in numbers]
+        self.replicas = made[::-1]
+        self.synchroniser = make_synchroniser(compiled.program(), self.replicas[0].weights, torch.initial_seed())
         self.staleness = StalenessRecord(compiled.stages)
+        self.divergence = DivergenceRecord(compiled.stages)
 
     def fit(
         self,
         batches: Batches,
         microbatches: int | None = None,
-        poll: Callable[[Execution], None] | None = None,
+        poll: Callable[[ReplicaGroup], None] | None = None,
     ) -> FitReport:
         """Trains on every batch (or the first `microbatches`) and drains the pipeline at the end.
 
         `batches` is any iterable of (input, target); one without a length is read into a list first, unless
-        `microbatches` is given. `poll` sees the execution every half second.
+        `microbatches` is given. `poll` sees the executions every half second, and at the end or after a failure.
+        Replicas take the batches in turn; what is left over when each had equally many is not trained on. Afterwards
+        they have the same weights.
         """
-        count, sample, stream = _counted(batches, microbatches)
+        count, sample, stream = counted(batches, microbatches)
         compiled = self.prepare(sample)
-        program = compiled.program(count)
-        samples = _SampleCounter()
-        execution = Execution(
-            program,
-            self.parts,
-            self.optimizers,
-            Feed(samples.over(stream), count),
-            self._rate_after(self.updates),
-        )
+        samples = SampleCounter()
+        group = self._group(compiled, samples.over(stream), count, sample)
+        program = group.program
         threads = self.intra_op_threads or default_threads(self.backend, program)
-        start = time.perf_counter()
-        with intra_op(threads):
-            try:
-                self.run_backend(execution, self.hook, None if poll is None else lambda: poll(execution))
-            finally:
-                for stage in self.parts:
-                    stage.drop()
-        wall = time.perf_counter() - start
-        updates = program.updates or 0
-        self.microbatches += count
-        self.updates += updates
-        self.staleness.add(execution)
-        return FitReport(count, updates, samples.count, wall, tuple(execution.losses), threads)
+        try:
+            wall = self._run(group, threads, poll)
+        except BaseException:
+            self._count_what_was_done(group)
+            raise
+        losses = tuple(loss for losses in zip(*(e.losses for e in group.executions), strict=True) for loss in losses)
+        self.microbatches += len(losses)
+        self.updates += program.updates or 0
+        for execution in group.executions:
+            self.staleness.add(execution)
+            self.divergence.add(execution.divergence)
+        return FitReport(
+            len(losses),
+            program.updates or 0,
+            samples.count,
+            wall,
+            losses,
+            threads,
+            group.clock.now().virtual,
+            pace_of(group),
+        )
+
+    def _count_what_was_done(self, group: ReplicaGroup) -> None:
+        """The updates of a run that failed stay in the weights, so that a later `fit` goes on behind them."""
+        self.microbatches += sum(execution.finished for execution in group.executions)
+        stages = range(group.program.stages)
+        self.updates += max(execution.version(stage) for execution in group.executions for stage in stages)
+
+    def _run(self, group: ReplicaGroup, threads: int, poll: Callable[[ReplicaGroup], None] | None) -> float:
+        """The seconds that it took; afterwards all replicas have the same weights."""
+        with self.sessions.around(group, self.run_backend, self.model) as (used, backend):
+            start = time.perf_counter()
+            with intra_op(threads), entered(autocast_of_this_thread()):
+                try:
+                    backend(used, self.hook, None if poll is None else lambda: poll(group))
+                finally:
+                    for replica in self.replicas:
+                        replica.drop()
+                    # After a failure too: the model is replica 0, and must not be one of several that disagree.
+                    if self.synchroniser is not None:
+                        self.synchroniser.drain([replica.weights for replica in self.replicas])
+                    self.left = mark_of(self.replicas[0])
+                    if poll is not None:
+                        poll(group)
+            return time.perf_counter() - start
+
+    def record_to(self, file: str | Path) -> None:
+        """Every later `fit` logs the order of its actions into a new file, for `replay`."""
+        self.record = file
+        self.sessions = self._sessions()
+
+    def _sessions(self) -> Sessions:
+        """What is done around each run: nothing, or it is recorded, or replayed from a log."""
+        if self.replay is not None and self.disturbance:
+            raise UsageError("a replay has the order of its log, and no delays of its own", "leave them out")
+        sessions = make_sessions(self.record, self.replay, resolve_backend(self.backend), self._log_header)
+        self.intra_op_threads = self.intra_op_threads or sessions.threads
+        return sessions
+
+    def _log_header(self) -> dict[str, str]:
+        assert self.compiled is not None
+        program, modules = self.compiled.program(), [part.module for part in self.parts]
+        threads = self.intra_op_threads or default_threads(self.backend, program)
+        return log_header(program, modules, self.spec, resolve_backend(self.backend), threads)
+
+    def _group(self, compiled: Compiled, batches: Iterator[tuple[Any, Any]], count: int, sample: Any) -> ReplicaGroup:
+        """One run of all replicas, with the batches dealt out among them."""
+        replicas = len(self.replicas)
+        each = count // replicas
+        if each == 0:
+            raise UsageError(f"{replicas} replicas need as many batches, found {count}", "give more, smaller batches")
+        dealt = share_out(islice(batches, each * replicas), replicas)
+        if self.synchroniser is not None:
+            self.synchroniser.restart()
+        rate = self._rate_after(self.updates)
+        clock, before = RunClock(), self.microbatches // replicas
+        feeds = [self.platform.feed(dealt.of(number), each) for number in range(replicas)]
+        executions = [
+            replica.execution(compiled, each, feed, rate, clock, DivergenceSampler(self.measure_every, before))
+            for replica, feed in zip(self.replicas, feeds, strict=True)
+        ]
+        return ReplicaGroup(executions, self.synchroniser, self._delays(executions[0].program, sample))
+
+    def _delays(self, program: Program, sample: Any) -> Delays | None:
+        """Those of one run; for real delays in units of T, a forward pass is timed before the first run."""
+        if not self.disturbance:
+            return None
+        if self.has_virtual_time:
+            return self.disturbance.virtual(program, self.microbatches)
+        if self.disturbance.needs_forward_seconds and self.forward_seconds is None:
+            with intra_op(self.intra_op_threads or default_threads(self.backend, program)):
+                layers = [layer for part in self.cut for _, layer in part]
+                self.forward_seconds = forward_seconds(layers, sample)
+        return self.disturbance.real(program, self.forward_seconds or 0.0, self.microbatches)
 
     def _rate_after(self, updates: int) -> Callable[[int], float]:
         return lambda update: self.rate.at(updates + update)
@@ -178,13 +310,18 @@ class Trainer:
         return evaluate(self.model, self.loss, batches)
 
     @property
+    def lr_factors(self) -> tuple[float, ...]:
+        """Per stage, what `lr: {auto: ...}` multiplies the learning rate with; empty before the first `fit`."""
+        return lr_factors(self.compiled, self.spec) if self.compiled else ()
+
+    @property
     def predicted_staleness(self) -> tuple[Fraction, ...]:
         """Per stage, as the compiler states it for the planned timing; empty before the first `fit`."""
         return self.compiled.staleness.apply if self.compiled else ()
 
 
 def optimizer_spec(options: Mapping[str, Any]) -> OptimizerSpec:
-    """`{"use": ..., "lr": ..., "arithmetic": "default"|"fused", ...}` as a spec; UsageError without use or lr."""
+    """`{"use": ..., "lr": ..., "arithmetic": ..., "precision": ..., ...}` as a spec; UsageError without use or lr."""
     example = 'as in {"use": "sgd", "lr": 0.1, "momentum": 0.9}'
     if not isinstance(options, Mapping):
         raise UsageError(f"optimizer: expected a mapping, found {type(options).__name__}", example)
@@ -192,8 +329,10 @@ def optimizer_spec(options: Mapping[str, Any]) -> OptimizerSpec:
     for key in ("use", "lr"):
         if key not in rest:
             raise UsageError(f"the optimizer needs {key!r}", example)
-    use, lr, arithmetic = rest.pop("use"), rest.pop("lr"), rest.pop("arithmetic", "default")
-    return OptimizerSpec(use, lr, rest, arithmetic)
+    use, lr = rest.pop("use"), rest.pop("lr")
+    arithmetic, precision = rest.pop("arithmetic", "default"), rest.pop("precision", "plain")
+    rate = read_rate(lr, "optimizer") if isinstance(lr, Mapping) else StatedRate(lr)
+    return OptimizerSpec(use, rate.lr, rest, arithmetic, precision, rate.auto)
 
 
 def refuse_tied_stages(cut: list[list[Layer]]) -> None:
@@ -210,7 +349,7 @@ def refuse_tied_stages(cut: list[list[Layer]]) -> None:
                     )
 
 
-def refuse_changed_model(parts: list[Stage]) -> None:
+def refuse_changed_model(parts: Sequence[StageFunctions]) -> None:
     """The slots share the weights that the model had at its first `fit`; other ones would not be trained."""
     for stage in parts:
         known = zip(stage.arena.names, stage.arena.views, stage.trainable, strict=True)
@@ -234,36 +373,6 @@ def _layers(model: nn.Module) -> tuple[Layer, ...]:
 
 def _layer_costs(layers: tuple[Layer, ...], sample: Any) -> tuple[LayerCost, ...]:
     return measure_layers([module for _, module in layers], sample, [name for name, _ in layers])
-
-
-def _counted(batches: Batches, microbatches: int | None) -> tuple[int, Any, Iterator[tuple[Any, Any]]]:
-    """(how many, the first input, all of them as an iterator)."""
-    if microbatches is None:
-        try:
-            microbatches = len(batches)  # type: ignore[arg-type]
-        except TypeError:  # also a DataLoader over an iterable data set
-            batches = list(batches)
-            microbatches = len(batches)
-    if microbatches < 1:
-        raise UsageError("there are no batches to train on", "give at least one (input, target) pair")
-    iterator = iter(batches)
-    first = next(iterator, None)
-    if first is None:
-        raise UsageError("there are no batches to train on", "give at least one (input, target) pair")
-    return microbatches, as_pair(first, 0)[0], chain([first], iterator)
-
-
-class _SampleCounter:
-    """Counts the samples that pass by."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def over(self, batches: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-        for number, batch in enumerate(batches):
-            target = as_pair(batch, number)[1]
-            self.count += len(target) if isinstance(target, Tensor) and target.dim() else 1
-            yield batch
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def test_valid_schedules_follow_the_contract() -> None:
     assert document["not_checked"] == ["the model (no job given)", "memory in bytes", "capture on a GPU"]
     assert [Path(i["file"]).stem for i in document["instances"]] == list(library())
     for instance in document["instances"]:
-        numbers = ["file", "stages", "period", "speedup", "staleness"]
+        numbers = ["file", "stages", "period", "speedup", "staleness", "stable_lr"]
         held = ["in_flight", "slots", "weight_versions"]
         assert list(instance) == [*numbers, *held, "bounds", "bound_by", "memory", "not_trained"]
         assert list(instance["staleness"]) == ["apply", "max", "forward_backward", "bound"]
@@ -132,6 +132,7 @@ def test_several_files_are_told_one_after_another(folder: Path) -> None:
         "  period      6 per microbatch, 1.00x one stream\n"
         "  bound by    main is always busy\n"
         "  staleness   0 0 as planned, never more than 0 0\n"
+        "  stable lr   below 2 / curvature (sgd without momentum), as without staleness\n"
         "  in flight   1 1, in slots 1 1\n"
         "  versions    1 1\n"
         "  memory      device 0 activations of 2 stages, parameters of 2 stages\n"
@@ -140,7 +141,7 @@ def test_several_files_are_told_one_after_another(folder: Path) -> None:
     assert outcome.stderr.startswith("ahead.yaml:2:1: error[AP501]: ")
 
 
-def test_overrides_change_a_file_and_are_told_by_their_number(folder: Path) -> None:
+def test_overrides_change_a_file_and_are_told_by_their_text(folder: Path) -> None:
     assert invoke("check", "ahead.yaml").code == 3
     assert invoke("check", "ahead.yaml", "-o", "in_flight=S - s", "-o", "streams.backward.count=2").code == 0
     outcome = invoke(
@@ -156,15 +157,37 @@ def test_overrides_change_a_file_and_are_told_by_their_number(folder: Path) -> N
     assert outcome == Outcome(
         3,
         "main.yaml: invalid, 5 errors\n",
-        "<-o #1>:1:1: error[AP110]: unknown name 'x'; known here: s, S, D, last\n"
-        "<-o #2>:1:1: error[AP105]: expected an integer from 1 to 1,000,000, found the text 'none'\n"
-        "<-o #3>:1:1: error[AP104]: unknown key 'evry' in update\n"
-        "  = help: did you mean 'every'?\n"
-        "<-o #4>:1:6: error[AP101]: YAML syntax: expected ',' or ']', but got '<stream end>'\n"
-        "  = <-o #4>:1: while parsing a flow sequence that begins here\n"
+        "<-o in_flight=x + 1>:1:1: error[AP110]: unknown name 'x'; known here: s, S, D, last\n"
+        "<-o job.train.batch=none>:1:1: error[AP105]: expected an integer from 1 to 1,000,000, found the text 'none'\n"
+        "<-o name=[]>:1:1: error[AP105]: expected a text, found an empty list\n"
+        "<-o streams.main.runs=[F, B>:1:6: error[AP101]: YAML syntax: expected ',' or ']', but got '<stream end>'\n"
+        "  = <-o streams.main.runs=[F, B>:1: while parsing a flow sequence that begins here\n"
         "  = help: is a bracket, a brace or a comma missing before this place?\n"
-        "<-o #5>:1:1: error[AP105]: expected a text, found an empty list\n",
+        "<-o update.evry=2>:1:1: error[AP104]: unknown key 'evry' in update\n"
+        "  = help: did you mean 'every'?\n",
     )
+
+
+def test_a_job_in_the_place_of_a_schedule_and_the_reverse_are_one_error(folder: Path) -> None:
+    (folder / "j.yaml").write_text("model: mlp\ndata: digits\noptimizer: {use: sgd, lr: 1}\ntrain: {batch: 8}\n")
+    schedule, job = invoke("check", "j.yaml"), invoke("check", "sgd", "--job", "main.yaml")
+    assert schedule.stderr == (
+        "j.yaml:1:1: error[AP105]: expected a schedule, found a job\n"
+        "    1 | model: mlp\n      | ^\n"
+        "  = help: this looks like a job: use `--job j.yaml`\n"
+    )
+    assert job.stderr.startswith("main.yaml:1:1: error[AP105]: expected a job, found a schedule\n")
+    assert job.stderr.endswith("  = help: this looks like a schedule: `asyncpipe run main.yaml --job NAME|FILE`\n")
+    assert (schedule.code, job.code, job.stderr.count("error[")) == (3, 3, 1)
+    assert "  help: 'digits' is a job: use `--job digits`\n" in invoke("check", "digits").stderr
+    assert "  help: 'sgd' is a schedule; the jobs are " in invoke("check", "sgd", "--job", "sgd").stderr
+
+
+def test_files_that_overrides_name_are_beside_the_working_directory(folder: Path) -> None:
+    (folder / "far").mkdir()
+    (folder / "far" / "costs.json").write_text('{"schema": "asyncpipe.profile/1", "costs": {"F": 2, "B": 4}}')
+    (folder / "far" / "j.yaml").write_text("model: mlp\ndata: digits\noptimizer: {use: sgd, lr: 1}\n")
+    assert invoke("check", "main.yaml", "-o", "costs=far/costs.json", "-o", "job=far/j.yaml").code == 0
 
 
 @pytest.mark.parametrize("text", ["in_flight", "=3", "in flight=3", "a..b=3", ".a=3", ""])
@@ -305,3 +328,65 @@ def test_hundreds_of_stages_are_told_in_runs() -> None:
     assert "100 x 2, 100 x 1, 100 x 0 as planned, never more than 1 x 4, 299 x 2" in outcome.stdout
     assert "race        F reads parameters of stages 0 to 299 while" in outcome.stdout
     assert max(map(len, outcome.stdout.splitlines())) < 140
+
+
+JOB = "model: {use: deep-narrow, layers: 6}\ndata: digits\n"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [
+        (
+            "{use: sgd, lr: 0.01, momentum: 0.9}",
+            "below 0.0182 / curvature at stage 0 (sgd, momentum 0.9): 0.48 % of 3.8",
+        ),
+        (
+            "{use: adam, lr: 0.01}",
+            "below 0.182 / preconditioned curvature at stage 0 (adam, momentum 0.9): 0.48 % of 38",
+        ),
+        ("{use: lion, lr: 0.01}", "not known for lion"),
+        ("{use: torch.optim.SGD, lr: 0.01}", "not known for torch.optim.SGD"),
+    ],
+)
+def test_stable_rates_are_those_of_the_jobs_optimizer(folder: Path, optimizer: str, said: str) -> None:
+    (folder / "job.yaml").write_text(f"{JOB}optimizer: {optimizer}\n")
+    outcome = invoke("check", "pipedream", "--stages", "7", "--job", "job.yaml")
+    assert f"stable lr   {said}" in outcome.stdout
+
+
+def test_stable_rates_come_per_stage_in_json(folder: Path) -> None:
+    _, document = check_json("pipedream", "--stages", "3")
+    found = document["instances"][0]["stable_lr"]
+    assert found.pop("gain") == pytest.approx([0.618, 1, 2], rel=1e-3)
+    assert found.pop("share") == found.pop("auto") == pytest.approx([0.309, 0.5, 1], rel=1e-3)
+    assert found == {"optimizer": "sgd", "momentum": 0.0, "gain_without_staleness": 2.0}
+
+
+def test_a_rate_that_staleness_may_make_unstable_is_warned_of_and_accepted(folder: Path) -> None:
+    (folder / "job.yaml").write_text(f"{JOB}optimizer: {{use: sgd, lr: 0.01, momentum: 0.9}}\n")
+    outcome = invoke("check", "pipedream", "--stages", "7", "--job", "job.yaml")
+    assert outcome.code == 0
+    assert "warning[AP507]: stage 0, with a staleness of 6 and a momentum of 0.9, is stable for" in outcome.stderr
+    quiet = invoke("check", "pipedream", "--stages", "7", "--job", "job.yaml", "-o", "job.optimizer.lr={auto: 0.01}")
+    assert (quiet.code, quiet.stderr) == (0, "")
+
+
+def test_a_known_curvature_makes_a_rate_beyond_the_limit_an_error(folder: Path) -> None:
+    (folder / "job.yaml").write_text(f"{JOB}optimizer: {{use: sgd, lr: 0.01, momentum: 0.9}}\n")
+    assert invoke("check", "pipedream", "--stages", "7", "--job", "job.yaml", "--curvature", "1.7").code == 0
+    assert invoke("check", "pipedream", "--stages", "7", "--job", "job.yaml", "--curvature", "1.9").code == 3
+
+
+def test_an_automatic_rate_needs_an_optimizer_with_known_limits(folder: Path) -> None:
+    (folder / "job.yaml").write_text(f"{JOB}optimizer: {{use: lion, lr: {{auto: 0.01}}}}\n")
+    outcome = invoke("check", "pipedream", "--stages", "7", "--job", "job.yaml")
+    assert outcome.code == 3
+    assert "error[AP107]: lr: auto is for sgd, adam, adamw and nadam" in outcome.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--job", "job.yaml"]])
+def test_a_curvature_with_nothing_to_compare_it_with_is_refused(folder: Path, arguments: list[str]) -> None:
+    (folder / "job.yaml").write_text(f"{JOB}optimizer: {{use: lion, lr: 0.01}}\n")
+    outcome = invoke("check", "pipedream", "--curvature", "2", *arguments)
+    assert outcome.code == 2
+    assert "--curvature: no learning rate of" in outcome.stderr

@@ -26,6 +26,7 @@ from asyncpipe.schedule.job import job_library
 from tests.command_line import Outcome, invoke
 
 COMMANDS = ["run", "check", "show", "simulate", "schedules", "new", "diff", "explain", "import", "export", "schema"]
+GROUPS = ["tools"]
 
 
 def test_help_lists_the_commands() -> None:
@@ -33,7 +34,7 @@ def test_help_lists_the_commands() -> None:
     assert (outcome.code, outcome.stderr) == (0, "")
     assert outcome.stdout.startswith("Usage: asyncpipe [OPTIONS] COMMAND [ARGS]...\n")
     listed = outcome.stdout.partition("Commands:\n")[2]
-    assert [line.split()[0] for line in listed.splitlines()] == COMMANDS
+    assert [line.split()[0] for line in listed.splitlines()] == [*COMMANDS, *GROUPS]
     assert invoke("-h") == outcome
 
 
@@ -62,7 +63,7 @@ def test_version_is_told() -> None:
         ("chek", "did you mean 'check'?"),
         ("shows", "did you mean 'show'?"),
         ("schedule", "did you mean 'schedules'?"),
-        ("train", f"expected one of: {', '.join(COMMANDS)}"),
+        ("train", f"expected one of: {', '.join([*COMMANDS, *GROUPS])}"),
     ],
 )
 def test_unknown_command_gets_a_suggestion(typed: str, hint: str) -> None:

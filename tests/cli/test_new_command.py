@@ -51,6 +51,11 @@ def test_each_template_passes_check_and_the_schema_that_it_names(template: str, 
     assert (checked.code, checked.stderr) == (0, invoke("check", template).stderr)
 
 
+def test_a_name_of_the_library_is_its_own_pattern(folder: Path) -> None:
+    assert invoke("new", "gpipe").stderr.startswith("begun from gpipe; ")
+    assert load("gpipe.yaml").update == load("gpipe").update != load("async-lu").update
+
+
 def test_json_names_the_files(folder: Path) -> None:
     outcome = invoke("new", "mine", "--from", "sgd", "--out", "a/b", "--json")
     assert (outcome.code, outcome.stderr) == (0, "")

@@ -151,7 +151,9 @@ def test_invalid_schedule_is_explained_like_by_check() -> None:
     shown, checked = invoke("show", *arguments), invoke("check", *arguments)
     assert (shown.code, shown.stdout) == (3, "")
     assert shown.stderr == checked.stderr
-    assert shown.stderr.startswith("<-o #2>:1:2: error[AP111]: expected OP[stage, index] as target, found 'F'\n")
+    assert shown.stderr.startswith(
+        "<-o rules=[F after B]>:1:2: error[AP111]: expected OP[stage, index] as target, found 'F'\n"
+    )
 
 
 def test_pictures_go_into_files_and_stderr_names_them(tmp_path: Path) -> None:

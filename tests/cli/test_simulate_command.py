@@ -182,6 +182,17 @@ def test_streams_that_drift_apart_are_told() -> None:
     assert "the streams drift apart" in text
 
 
+def test_delays_in_forward_passes_are_those_of_the_first_schedule(folder: Path) -> None:
+    assert simulated("async-lu", "--stages", "8", "--delay", "backward[0]=1/2T")["period"] == 10
+    arguments = ("hogwild", "--stages", "4", "-o", "costs.F=2", "--against", "lockstep.yaml")
+    found = [
+        simulated(*arguments, "--delay", f"worker[1]|replica[1]={one}", "--sweep", f"worker[0]|replica[0]={two}")
+        for one, two in (("1/2T", "1T,3T"), ("4", "8,24"))
+    ]
+    assert found[0] == found[1]
+    assert [point["delay"] for point in found[0]["sweep"]["points"]] == [0, 8, 24]
+
+
 def test_sweep_is_a_table_with_no_delay_in_it(folder: Path) -> None:
     arguments = ("hogwild", "--stages", "4", "--against", "lockstep.yaml", "--sweep", "worker[0]|replica[0]=12,24")
     found = simulated(*arguments)["sweep"]
@@ -260,6 +271,8 @@ def test_thousand_replicas_are_told_as_two_kinds(folder: Path) -> None:
         (["--delay", "backwards=1"], "backwards: async-lu has no such stream\n  help: did you mean 'backward'?"),
         (["--delay", "forward"], "--delay 'forward': expected a stream, =, and a value"),
         (["--delay", "forward=x"], "--delay 'forward=x': expected a number of at least 0 or a distribution, found 'x'"),
+        (["--delay", "forward=20ms"], "--delay 'forward=20ms': virtual time has no seconds\n  help: as in 4T"),
+        (["--sweep", "forward=1,2s"], "--sweep 'forward=1,2s': virtual time has no seconds"),
         (["--delay", "a b=1"], "--delay 'a b=1': expected a stream such as backward[0]"),
         (["--delay", "forward=gamma(1)"], "--delay 'forward=gamma(1)': no distribution is called 'gamma'"),
         (["--straggler", "forward=0"], "--straggler 'forward=0': expected a factor above 0, found '0'"),

@@ -36,6 +36,13 @@ def summary(run: Run, *args: str) -> dict[str, Any]:
     return document
 
 
+def test_a_rate_that_staleness_may_make_unstable_is_warned_of_before_training(run: Run) -> None:
+    code, _, err = run("pd-asgd-devices", "--steps", "1", "--backend", "serial")
+    assert code == 0
+    assert ":5:18: warning[AP507]: stage 0, with a staleness of 2 and a momentum of 0.5, is stable at no lr" in err
+    assert err.index("warning[AP507]") < err.index("epoch ")
+
+
 CONTRACT = {"schema", "schedule", "backend", "device", "steps", "samples", "wall_s", "samples_per_s", "train_loss"}
 CONTRACT |= {"eval", "staleness_measured", "params_sha256", "out"}
 
@@ -66,6 +73,14 @@ def test_the_resolved_file_repeats_the_run(run: Run) -> None:
     again = summary(run, "a/resolved.yaml", "--backend", "serial", "--steps", "20", "--out", "b")
     assert again["params_sha256"] == first["params_sha256"]
     assert Path("b/resolved.yaml").read_text() == Path("a/resolved.yaml").read_text()
+
+
+def test_the_resolved_file_has_the_stages_and_the_name_of_the_job(run: Run) -> None:
+    options = ("--backend", "serial", "--steps", "2")
+    first = summary(run, "async-lu", *options, "--stages", "2", "--out", "a")
+    again = summary(run, "a/resolved.yaml", *options, "--out", "b")
+    assert (again["stages"], again["job"], again["params_sha256"]) == (2, "digits", first["params_sha256"])
+    assert "\nstages: 2\n" in Path("a/resolved.yaml").read_text()
 
 
 def test_serial_is_reproducible_and_the_seed_matters(run: Run) -> None:

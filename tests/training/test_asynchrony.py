@@ -14,10 +14,12 @@ from asyncpipe import Trainer, data, models
 from asyncpipe.compiler import compile_schedule
 from asyncpipe.data.batches import Batches
 from asyncpipe.ir import Action, Op
+from asyncpipe.runtime.replicas import ReplicaGroup
 from asyncpipe.runtime.stage import Stage
 from asyncpipe.schedule import Costs, Weights, library, load
-from asyncpipe.verify.trainable import untrainable
+from tests.compiler.properties import all_actions
 from tests.networks import batches, built
+from tests.training.steady import assert_measured_is_stated
 
 
 class Bias(nn.Module):
@@ -41,23 +43,9 @@ def integers(count: int, features: int) -> list[tuple[Tensor, Tensor]]:
     return [(x, t) for x, t in made]
 
 
-TRAINABLE = [name for name in library() if not untrainable(load(name))]
-
-
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", library())
 def test_serial_measures_the_staleness_that_the_compiler_states(name: str) -> None:
-    stages = 8
-    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(stages)), nn.Flatten())
-    trainer = Trainer(model, name, backend="serial", stages=stages, optimizer={"use": "sgd", "lr": 1e-3})
-    generator = torch.Generator().manual_seed(0)
-    rows = [(torch.randn(4, 8, generator=generator), torch.randint(8, (4,), generator=generator)) for _ in range(120)]
-    trainer.fit(rows)
-    assert trainer.compiled is not None
-    stated = trainer.compiled.staleness
-    measured = trainer.staleness.summary()
-    assert measured["apply"] == [float(value) for value in stated.apply]
-    assert measured["max"] == list(stated.max)
-    assert measured["forward_backward"] == [float(value) for value in stated.forward_backward]
+    assert_measured_is_stated(name, 8)
 
 
 def test_async_lu_and_bu_have_the_staleness_of_the_paper() -> None:
@@ -104,27 +92,26 @@ def test_a_thousand_steps_under_stress_apply_every_gradient_exactly_once(schedul
     assert torch.equal(model(x), x + stages * expected)
 
 
-def test_threads_obey_every_edge_of_the_diagram() -> None:
+@pytest.mark.parametrize("name", ["async-bu", "pd-asgd", "fdg", "gpipe-recompute"])
+def test_threads_obey_every_edge_of_the_diagram(name: str) -> None:
     """No action starts before all that it waits for has ended."""
     chance = random.Random(1)
     ended: set[Action] = set()
     early: list[tuple[Action, Action]] = []
-    compiled = compile_schedule(load("async-bu"), 3)
-    count = 120
+    compiled = compile_schedule(load(name), 3)
+    count = 48
 
     def watch(stream: int, action: Action) -> None:
         if chance.random() < 0.1:
             time.sleep(chance.random() * 1e-3)
         early.extend((action, s) for s, _ in compiled.diagram.predecessors(action, count) if s not in ended)
 
-    trainer = Trainer(built("mlp"), "async-bu", backend="threads", stages=3, hook=watch)
+    trainer = Trainer(built("mlp"), name, backend="threads", stages=3, hook=watch)
     trainer.prepare(batches(1)[0][0])
     run = trainer.run_backend
 
-    def recording(execution: object, hook: object, poll: object) -> None:
-        from asyncpipe.runtime.execution import Execution
-
-        assert isinstance(execution, Execution)
+    def recording(group: ReplicaGroup, hook: object, poll: object) -> None:
+        execution = group.executions[0]
         original = execution.run
 
         def run_and_mark(stream: int, action: Action) -> None:
@@ -132,11 +119,11 @@ def test_threads_obey_every_edge_of_the_diagram() -> None:
             ended.add(action)
 
         execution.run = run_and_mark  # type: ignore[method-assign]
-        run(execution, watch, None)
+        run(group, watch, None)
 
     trainer.run_backend = recording
     trainer.fit(batches(count))
-    assert len(ended) == count * 3 * 3
+    assert ended == set(all_actions(compiled, count))
     assert early == []
 
 

@@ -89,6 +89,28 @@ def test_a_split_backward_gives_the_same_gradients() -> None:
     assert_same_state(model, reference)
 
 
+@pytest.mark.parametrize("backend", ["serial", "threads"])
+def test_autocast_around_a_fit_sees_every_update(backend: str) -> None:
+    """torch caches cast weights until the outermost autocast ends, here with the fit; threads do not inherit it."""
+    data = batches(9)
+    reference, model = built("mlp"), built("mlp")
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.1)
+    expected = []
+    for x, y in data:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = torch.nn.functional.cross_entropy(reference(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        options = {"use": "sgd", "lr": 0.1}
+        trainer = Trainer(model, "sgd", optimizer=options, backend=backend, stages=3, intra_op_threads=1)
+        report = trainer.fit(data)
+    assert list(report.losses) == expected
+    assert_same_state(model, reference)
+
+
 def load_schedule(text: str) -> Any:
     from asyncpipe.schedule import load_text
     from asyncpipe.schedule.source import Report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from torch.nn.functional import cross_entropy
 
 from asyncpipe import Trainer
 from asyncpipe.errors import NumericalError, UsageError, UserCodeError
-from asyncpipe.ir import Action
-from asyncpipe.runtime.execution import Execution
+from asyncpipe.ir import Action, Op
+from asyncpipe.runtime.learning_rate import LearningRate
+from asyncpipe.runtime.replicas import ReplicaGroup
+from asyncpipe.runtime.stage import Stage
+from asyncpipe.schedule import load
 from tests.networks import batches, built
 
 BACKENDS = ["serial", "threads"]
@@ -72,11 +76,54 @@ def test_training_goes_on_after_a_failure(backend: str) -> None:
     with pytest.raises(UserCodeError):
         trainer.fit(batches(30))
     for stage in trainer.parts:
+        assert isinstance(stage, Stage)
         for slot in stage._slots:
             for module in slot.module.modules():
                 if isinstance(module, Fuse):
                     module.after = 10**9
     assert trainer.fit(batches(8)).microbatches == 8
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_updates_before_a_failure_count(backend: str) -> None:
+    """They are in the weights: the learning rate of the next run begins behind them."""
+    data = batches(20)
+    data[7] = (data[7][0], data[7][1] + 1000)
+    rates: list[float] = []
+
+    class Rate(LearningRate):
+        def at(self, update: int) -> float:
+            rates.append(super().at(update))
+            return rates[-1]
+
+    trainer = Trainer(built("mlp"), "sgd", backend=backend, stages=1, learning_rate=Rate(0.1, t_max=40))
+    with pytest.raises(UserCodeError):
+        trainer.fit(data)
+    assert (trainer.updates, trainer.microbatches) == (7, 7)
+    trainer.fit(data[:7])
+    assert (trainer.updates, trainer.microbatches) == (14, 14)
+    assert rates == [LearningRate(0.1, t_max=40).at(update) for update in range(14)]
+
+
+@pytest.mark.parametrize("name", ["lapsgd", "layup"])
+def test_replicas_forget_a_meeting_that_a_failure_broke_off(name: str) -> None:
+    """Snapshots of a mean that had begun, and weights under way, are not those of the next run. `hook` sees the end."""
+
+    def fail(stream: int, action: Action) -> None:
+        if action.op is Op.SYNC and action.index == 3:
+            raise ValueError("enough")
+
+    sync = {"lapsgd": ["replicas.sync.average={every: 2, blocking: false}", "costs={SYNC: 1}"], "layup": []}
+    overrides = ["replicas.count=2", "costs={SYNC: 2}", *sync[name]]
+    trainer = Trainer(built("mlp"), load(name, overrides), backend="serial", stages=3, hook=fail)
+    with pytest.raises(UserCodeError, match="enough"):
+        trainer.fit(batches(40))
+    trainer.hook = None
+    trainer.fit(batches(40))
+    for part, other in zip(*(replica.weights for replica in trainer.replicas), strict=True):
+        assert all(map(torch.equal, part.live.views, other.live.views))
+    shares = getattr(trainer.synchroniser, "shares", [])
+    assert [sum(weights) for weights in shares] == [2] * len(shares)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -107,7 +154,7 @@ def test_an_interrupt_joins_every_thread() -> None:
     class Stop(KeyboardInterrupt):
         pass
 
-    def interrupt(execution: Execution) -> None:
+    def interrupt(group: ReplicaGroup) -> None:
         raise Stop
 
     trainer = Trainer(built("mlp"), "async-lu", backend="threads")
@@ -130,6 +177,22 @@ def test_a_value_that_is_no_tensor_between_stages_is_named() -> None:
     deeper = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Dictionary(), nn.Linear(16, 10))
     with pytest.raises(UserCodeError, match="raised"):
         Trainer(deeper, "sgd", backend="serial").fit(batches(2))
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        (partial(cross_entropy, reduction="none"), r"a tensor of shape \(6,\)"),
+        (lambda output, target: output.detach().sum().item(), r"-?[0-9.e-]+"),
+    ],
+)
+def test_a_loss_that_is_no_scalar_is_an_error(loss: Any, found: str) -> None:
+    trainer = Trainer(built("mlp"), "sgd", loss, backend="serial", stages=1)
+    expected = rf"expected a scalar loss, found {found}\n  help: reduce it, as in loss\.mean\(\)"
+    with pytest.raises(UsageError, match=rf"0F0 \(forward of stage 0\): {expected}"):
+        trainer.fit(batches(1))
+    with pytest.raises(UsageError, match=expected):
+        trainer.evaluate(batches(1))
 
 
 @pytest.mark.parametrize("schedule", ["sgd", "async-lu"])

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from asyncpipe.training.loop import epochs_text
 from asyncpipe.training.progress import Progress
 
 
@@ -21,6 +22,10 @@ def test_plain_lines_come_every_few_seconds(
             progress.update(done, None if done == 0 else 1.5)
         progress.line("epoch 1")
     assert capsys.readouterr().err == "20/40 microbatches  loss 1.5000  3.3/s  6 s left\nepoch 1\n"
+
+
+def test_epochs_are_counted_with_four_decimals_at_most() -> None:
+    assert [epochs_text(count) for count in (2.0, 0.5, 0.00765111, 10.0, 0.0)] == ["2", "0.5", "0.0077", "10", "0"]
 
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def test_a_model_that_is_no_sequential_is_one_layer() -> None:
     trainer = Trainer(Net(), "async-lu", backend="threads")
     trainer.fit(batches(6))
     assert len(trainer.parts) == 1
-    with pytest.raises(UsageError, match="the schedule has 2 stages, but the model has only 1 layers"):
+    with pytest.raises(UsageError, match="the schedule has 2 stages, but the model has only 1 layer"):
         Trainer(Net(), "async-lu", stages=2).fit(batches(6))
 
 
@@ -172,6 +172,16 @@ def test_an_invalid_schedule_carries_its_diagnostics() -> None:
 def test_no_batches_is_an_error() -> None:
     with pytest.raises(UsageError, match="there are no batches to train on"):
         Trainer(built("mlp")).fit([])
+
+
+def test_what_is_no_module_schedule_or_number_is_an_error() -> None:
+    five: Any = 5
+    with pytest.raises(UsageError, match=r"model: expected a torch\.nn\.Module, found 5"):
+        Trainer(five)
+    with pytest.raises(UsageError, match="schedule: expected a library name, a file or a Schedule, found 5"):
+        Trainer(built("mlp"), five)
+    with pytest.raises(UsageError, match="stages: expected an integer from 1 to 4,096, found 0"):
+        Trainer(built("mlp"), stages=0)
 
 
 def test_compile_gives_a_program() -> None:
