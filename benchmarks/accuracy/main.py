@@ -30,7 +30,7 @@ def accuracy(schedule: str, job: str, backend: str, stages: int | None, seed: in
     """Test accuracy in percent after one training."""
     spec = read_job(job, Report())
     assert spec is not None
-    run = TrainingRun(load(schedule), spec, backend, "cpu", stages, None, None, seed, (), quiet=True)
+    run = TrainingRun(load(schedule), spec, backend, stages, None, None, seed, (), quiet=True)
     with tempfile.TemporaryDirectory() as folder:
         summary: dict[str, Any] = run.execute(f"{folder}/run", {})
     return 100.0 * float(summary["eval"]["accuracy"])
