@@ -1,4 +1,4 @@
-"""The CPU back ends by name, and what `auto` means."""
+"""The back ends by name, and what `auto` means."""
 
 from __future__ import annotations
 
@@ -8,28 +8,40 @@ import torch
 
 from asyncpipe.errors import UsageError
 from asyncpipe.ir import Program
-from asyncpipe.runtime.execution import Execution
+from asyncpipe.runtime.platform import CpuPlatform, Platform
+from asyncpipe.runtime.replicas import ReplicaGroup
 from asyncpipe.runtime.serial import run_serial
 from asyncpipe.runtime.threads import Hook, run_threads, usable_cores
 
-__all__ = ["BACKENDS", "Backend", "choose_backend", "default_threads", "resolve_backend"]
+__all__ = ["BACKENDS", "CUDA_BACKENDS", "Backend", "choose_backend", "default_threads", "resolve_backend"]
 
-Backend = Callable[[Execution, Hook | None, Callable[[], None] | None], None]
+Backend = Callable[[ReplicaGroup, Hook | None, Callable[[], None] | None], None]
 
 BACKENDS: dict[str, Backend] = {"serial": run_serial, "threads": run_threads}
+CUDA_BACKENDS = ("streams", "graph")
 
 
 def resolve_backend(name: str) -> str:
-    """`auto` is `threads` on a CPU."""
+    """`auto` is `threads`."""
     return "threads" if name == "auto" else name
 
 
-def choose_backend(name: str) -> Backend:
-    """The back end of that name; UsageError for another."""
-    backend = BACKENDS.get(resolve_backend(name))
-    if backend is None:
-        raise UsageError(f"no back end is called {name!r}", f"use one of auto, {', '.join(BACKENDS)}")
-    return backend
+def choose_backend(name: str, emulate: bool = False, period: int = 8) -> tuple[Platform, Backend]:
+    """Where stages are trained, and who runs their actions; UsageError for an unknown name, MachineError without CUDA.
+
+    emulate: one GPU stands for all devices. period: a graph has at least so many microbatches.
+    """
+    resolved = resolve_backend(name)
+    if resolved in CUDA_BACKENDS:
+        from asyncpipe.runtime.cuda.device import DeviceCuda
+        from asyncpipe.runtime.cuda.platform import CudaPlatform
+
+        platform = CudaPlatform(DeviceCuda(), resolved == "graph", torch.device("cuda", 0), emulate, period)
+        return platform, platform.run
+    if resolved not in BACKENDS:
+        known = ", ".join(("auto", *BACKENDS, *CUDA_BACKENDS))
+        raise UsageError(f"no back end is called {name!r}", f"use one of {known}")
+    return CpuPlatform(), BACKENDS[resolved]
 
 
 def default_threads(backend: str, program: Program) -> int:

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from asyncpipe.errors import UsageError
 
-__all__ = ["LearningRate"]
+__all__ = ["LearningRate", "StatedRate", "read_rate"]
+
+
+@dataclass(frozen=True)
+class StatedRate:
+    """`lr: 0.1`, or `lr: {auto: 0.1}`: right without staleness, and scaled stage by stage to what staleness leaves."""
+
+    lr: float
+    auto: bool = False
+
+
+def read_rate(value: object, owner: str) -> StatedRate:
+    """The lr that the options of `owner` state; UsageError for anything but a number or `{auto: number}`."""
+    auto = isinstance(value, Mapping) and set(value) == {"auto"}
+    number = value["auto"] if isinstance(value, Mapping) and auto else value
+    if not _is_rate(number):
+        found = "nothing" if number is None else repr(number)
+        example = "as in lr: 0.1, or lr: {auto: 0.1} with the rate that is right without staleness"
+        raise UsageError(f"{owner}: lr must be a number of at least 0, found {found}", example)
+    return StatedRate(float(number), auto)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""What differs between the CPU and CUDA back ends besides the order of actions: stages, executions, feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from torch import nn
+
+from asyncpipe.ir import Program
+from asyncpipe.runtime.clock import RunClock
+from asyncpipe.runtime.divergence import DivergenceSampler
+from asyncpipe.runtime.execution import Execution
+from asyncpipe.runtime.feed import Batch, Feed
+from asyncpipe.runtime.stage import Loss, Stage, StageOptions
+from asyncpipe.runtime.stage_functions import StageFunctions
+from asyncpipe.runtime.stage_updates import StageUpdates
+from asyncpipe.runtime.stage_weights import StageWeights, aliases_live
+
+__all__ = ["CpuPlatform", "Platform"]
+
+
+class Platform(Protocol):
+    def place(self, model: nn.Module) -> None:
+        """Moves the model to where it is trained."""
+
+    def stage(
+        self, program: Program, number: int, module: nn.Module, loss: Loss | None, options: StageOptions
+    ) -> StageFunctions:
+        """The stage functions of one part of the model, whose parameters move into an arena."""
+
+    def execution(
+        self,
+        program: Program,
+        parts: Sequence[StageFunctions],
+        weights: Sequence[StageWeights],
+        updates: Sequence[StageUpdates],
+        feed: Feed,
+        rate: Callable[[int], float],
+        clock: RunClock,
+        divergence: DivergenceSampler,
+    ) -> Execution:
+        """One run of one replica."""
+
+    def feed(self, batches: Iterable[Batch], microbatches: int) -> Feed:
+        """The batches of one replica and run."""
+
+
+class CpuPlatform:
+    """Autograd, which on a CPU runs in the thread that asks for it."""
+
+    def place(self, model: nn.Module) -> None:
+        pass
+
+    def stage(
+        self, program: Program, number: int, module: nn.Module, loss: Loss | None, options: StageOptions
+    ) -> StageFunctions:
+        return Stage(number, module, program.slots[number], not aliases_live(program), loss, options)
+
+    def execution(
+        self,
+        program: Program,
+        parts: Sequence[StageFunctions],
+        weights: Sequence[StageWeights],
+        updates: Sequence[StageUpdates],
+        feed: Feed,
+        rate: Callable[[int], float],
+        clock: RunClock,
+        divergence: DivergenceSampler,
+    ) -> Execution:
+        return Execution(program, parts, weights, updates, feed, rate, clock, divergence)
+
+    def feed(self, batches: Iterable[Batch], microbatches: int) -> Feed:
+        return Feed(batches, microbatches)

@@ -1,0 +1,54 @@
+"""What a stage is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from asyncpipe.errors import UserCodeError
+from asyncpipe.runtime.traced.torch_tracing import flatten, unflatten
+
+__all__ = ["Call", "tensors_of"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a stage is called: the tensors from the stage before, and the leaves of its target.
+
+    The tensors of a target become inputs of the graph; numbers and text become part of it.
+    """
+
+    inputs: tuple[Tensor, ...]
+    takes_tuple: bool
+    target: tuple[Any, ...]
+    target_structure: Any
+
+    @classmethod
+    def of(cls, value: Any, target: Any) -> Call:
+        leaves, structure = flatten(target)
+        return cls(tensors_of(value), not isinstance(value, Tensor), tuple(leaves), structure)
+
+    @property
+    def target_tensors(self) -> list[Tensor]:
+        return [leaf for leaf in self.target if isinstance(leaf, Tensor)]
+
+    def target_of(self, tensors: Sequence[Tensor]) -> Any:
+        """The target with these tensors in place of its own."""
+        rest = iter(tensors)
+        leaves = [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in self.target]
+        return unflatten(leaves, self.target_structure)
+
+
+def tensors_of(value: Any) -> tuple[Tensor, ...]:
+    """The tensors between two stages."""
+    if isinstance(value, Tensor):
+        return (value,)
+    if isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
+        return value
+    raise UserCodeError(
+        f"expected a tensor or a tuple of tensors between stages, found {type(value).__name__}",
+        "let the module before the cut return tensors, or cut the model elsewhere",
+    )
