@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from asyncpipe.compiler import compile_schedule
 from asyncpipe.ir import Program
 from asyncpipe.schedule import Costs, Schedule, load
+from asyncpipe.schedule.counts import MOST_STAGES, require_count
 
 if TYPE_CHECKING:
     from asyncpipe.analysis.arguments import CostArgument, Time
@@ -28,12 +29,14 @@ def compile(
     costs: Costs | None = None,
 ) -> Program:
     """The program of a schedule: for `microbatches` of them, or endless. ScheduleError carries every finding."""
+    require_count("stages", stages, MOST_STAGES)
+    require_count("microbatches", microbatches)
     chosen = schedule if isinstance(schedule, Schedule) else load(schedule)
     return compile_schedule(chosen, stages, costs).program(microbatches)
 
 
 def simulate(
-    program: Program,
+    program: Program | Schedule | str | Path,
     costs: CostArgument | None = None,
     delays: Mapping[str, Time] | None = None,
     stragglers: Mapping[str, Time] | None = None,
@@ -42,10 +45,13 @@ def simulate(
 ) -> Simulation:
     """What a program does in virtual time under other costs: one time per op, or a list with one for each stage.
 
+    A schedule (a library name, a file or a Schedule) stands for its endless program, as `compile` makes it.
+
     Times are numbers, or texts such as "normal(2, 0.1)". `delays` (times) and `stragglers` (factors) name streams as
     `asyncpipe simulate` does. The order inside the streams stays that of the program; a makespan needs one that ends.
     """
     from asyncpipe.analysis.arguments import timing_of
     from asyncpipe.analysis.simulate import simulate as run
 
-    return run(*timing_of(program, costs, delays, stragglers), samples, seed)
+    compiled = program if isinstance(program, Program) else compile(program)
+    return run(*timing_of(compiled, costs, delays, stragglers), samples, seed)

@@ -51,7 +51,7 @@ def cut_stages(
         return tuple(range(i, i + 1) for i in range(layers))
     if isinstance(wanted, int) and wanted > layers:
         raise UsageError(
-            f"the schedule has {wanted} stages, but the model has only {layers} layers",
+            f"the schedule has {wanted} stages, but the model has only {layers} layer{'s' * (layers != 1)}",
             f"use --stages {layers} or fewer; a model is cut at the children of nn.Sequential",
         )
     seconds = [estimated_seconds(layer) for layer in costs()] if layers > 1 else [1.0]

@@ -36,8 +36,9 @@ ALLOWED = {
     "models": {"errors", "options"},
     "data": {"errors", "options"},
     "jobs": {"errors", "schedule", "runtime", "models", "data"},
-    "training": {"errors", "schedule", "compiler", "verify", "staging", "runtime", "models", "data", "jobs"},
-    "tools": {"asyncpipe", "errors", "schedule", "ir", "analysis", "compiler", "runtime", "kernels"}
+    "training": {"errors", "schedule", "ir", "analysis", "compiler", "verify", "staging"}
+    | {"runtime", "models", "data", "jobs"},
+    "tools": {"asyncpipe", "errors", "schedule", "ir", "analysis", "compiler", "pictures", "runtime", "kernels"}
     | {"models", "data", "jobs", "training"},
     "cli": {"asyncpipe", "codes", "errors", "schedule", "ir", "tables", "passes", "analysis", "verify", "compiler"}
     | {"exchange", "staging", "pictures"}

@@ -69,5 +69,5 @@ def _check(batches: Batches) -> None:
     if len(batches) == 0:
         raise UsageError(
             f"the split holds {len(batches.split)} samples, fewer than one batch of {batches.batch}",
-            "make the batch smaller, or keep the last short one (drop_last: false)",
+            f"a batch of at most {len(batches.split)} fits" if len(batches.split) else "give it samples",
         )

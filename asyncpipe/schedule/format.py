@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from asyncpipe.errors import Position, Report
@@ -16,7 +15,7 @@ from asyncpipe.schedule.json_schema import LAYERS_PATTERN, RULE_PATTERN
 from asyncpipe.schedule.kinds import MISSING, Choice, Integer, Key, ListOf, Object, OneOf, Parsed, Real, Text, found
 from asyncpipe.schedule.rule import parse_rule
 from asyncpipe.schedule.source import Mapping as MappingNode
-from asyncpipe.schedule.source import Node, Scalar
+from asyncpipe.schedule.source import Node, Scalar, file_beside
 from asyncpipe.schedule.spec import (
     Aux,
     Costs,
@@ -92,7 +91,7 @@ class _Costs(OneOf):
             return MISSING
         from asyncpipe.schedule.profile import read_profile
 
-        profile = read_profile(Path(node.where.file).parent / node.value, report, node.where)
+        profile = read_profile(file_beside(node.where, node.value), report, node.where)
         return MISSING if profile is None else profile
 
 

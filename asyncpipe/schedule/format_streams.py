@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from asyncpipe.errors import Position, Report, did_you_mean
@@ -15,7 +14,7 @@ from asyncpipe.schedule.json_schema import BODY_ENTRY_PATTERN, Schema, expressio
 from asyncpipe.schedule.kinds import MISSING, Choice, Integer, Key, ListOf, MapOf, Object, Parsed, found
 from asyncpipe.schedule.rule import parse_body_entry
 from asyncpipe.schedule.source import Mapping as MappingNode
-from asyncpipe.schedule.source import Node, Scalar
+from asyncpipe.schedule.source import Node, Scalar, file_beside
 from asyncpipe.schedule.source import Sequence as SequenceNode
 from asyncpipe.schedule.spec import ALL_STAGES, DEFAULT_ORDER, StreamGroup
 
@@ -94,7 +93,7 @@ class _Table:
             hint = did_you_mean(node.text, NAMES)
             report.error("AP105", f"no table is called {node.text!r}", node.where, hint)
             return MISSING
-        table = read_table(Path(node.where.file).parent / node.value, report, node.where)
+        table = read_table(file_beside(node.where, node.value), report, node.where)
         return MISSING if table is None else table.rows.actions
 
     def _rows(self, node: SequenceNode, report: Report) -> Any:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from asyncpipe.errors import Position, UsageError, did_you_mean
-from asyncpipe.schedule.kinds import MISSING, Choice, Integer, Key, Object, Real, found
-from asyncpipe.schedule.load import apply_overrides
-from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, Sequence, parse_text, read_file
+from asyncpipe.schedule.kinds import MISSING, Choice, Integer, Key, Object, Real, Text, found
+from asyncpipe.schedule.load import JOB_KEYS, SCHEDULE_KEYS, apply_overrides, has_keys, library
+from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, Sequence, file_beside, parse_text, read_file
 
 __all__ = [
     "DEFAULT_JOB",
@@ -156,6 +156,7 @@ _TRAIN = Object(
 JOB = Object(
     "a job",
     (
+        Key("name", Text(), "", "default: the name of the file"),
         Key("model", _ComponentKind()),
         Key("data", _ComponentKind()),
         Key("loss", _ComponentKind(), Component("cross_entropy")),
@@ -177,26 +178,38 @@ def read_job(source: str | Node | None, report: Report, overrides: SequenceType[
         node = None if text is None else parse_text(text, str(path), report)
         label, file = (path.stem, str(path)) if path else ("", "")
     else:
-        node, label, file = source, "job", source.where.file
-    if node is None:
+        # Of an override, whose value may hold slashes, only the last part: code is then beside the working directory.
+        node, label, file = source, "job", str(file_beside(source.where, Path(source.where.file).name))
+    if node is None or _refuse_schedule(node, file, report):
         return None
     job = JOB.read(apply_overrides(node, overrides, report, "job."), report)
     if job is MISSING:
         return None
     assert isinstance(job, JobSpec)
-    return replace(job, name=label, file=file)
+    return replace(job, name=job.name or label, file=file)
+
+
+def _refuse_schedule(node: Node, file: str, report: Report) -> bool:
+    """One error instead of one for each key."""
+    if not has_keys(node, SCHEDULE_KEYS, JOB_KEYS):
+        return False
+    hint = f"this looks like a schedule: `asyncpipe run {file} --job NAME|FILE`"
+    report.error("AP105", "expected a job, found a schedule", node.where, hint)
+    return True
 
 
 def _find(source: str | Scalar, report: Report) -> Path | None:
     """UsageError for an unknown name on the command line, AP107 for one in a schedule."""
     name = source.text if isinstance(source, Scalar) else source
-    path = Path(source.where.file).parent / name if isinstance(source, Scalar) else Path(name)
+    path = file_beside(source.where, name) if isinstance(source, Scalar) else Path(name)
     if os.path.exists(path) or path.suffix or "/" in name:
         return path
     known = job_library()
     if name in known:
         return known[name]
     message, hint = f"no job named {name!r} in the library, and no such file", did_you_mean(name, list(known))
+    if name in library():
+        hint = f"{name!r} is a schedule; the jobs are {', '.join(known)}"
     if not isinstance(source, Scalar):
         raise UsageError(message, hint)
     report.error("AP107", message, source.where, hint)

@@ -13,11 +13,24 @@ from asyncpipe.errors import Position, ScheduleError, UsageError, did_you_mean
 from asyncpipe.schedule.extend import resolve_extends
 from asyncpipe.schedule.format import SCHEDULE
 from asyncpipe.schedule.kinds import MISSING
-from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, parse_text, read_file
+from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, override_file, parse_text, read_file
 from asyncpipe.schedule.spec import Schedule
 
-__all__ = ["apply_overrides", "find_schedule", "library", "load", "load_text", "read_schedule"]
+__all__ = [
+    "JOB_KEYS",
+    "SCHEDULE_KEYS",
+    "apply_overrides",
+    "find_schedule",
+    "has_keys",
+    "library",
+    "load",
+    "load_text",
+    "read_schedule",
+]
 
+JOB_KEYS = frozenset({"model", "data", "optimizer"})
+SCHEDULE_KEYS = frozenset({"asyncpipe", "extends", "streams"})
+"""Keys of which only a job, or only a schedule, has one: each tells the other what it was given."""
 _LIBRARY = Path(__file__).resolve().parent.parent / "schedules"
 
 
@@ -33,16 +46,19 @@ def _library() -> dict[str, Path]:
 
 def find_schedule(name: str | Path) -> Path:
     """The file of a schedule given by path or by library name; a name that is neither stays a path."""
+    if not isinstance(name, str | Path):
+        hint = 'as in "async-lu" or "mine.yaml"'
+        raise UsageError(f"schedule: expected a library name, a file or a Schedule, found {name!r}", hint)
     path = Path(name)
     if os.path.exists(path) or path.suffix or "/" in str(name):
         return path
     known = library()
     if str(name) in known:
         return known[str(name)]
-    raise UsageError(
-        f"no schedule named {str(name)!r} in the library, and no such file",
-        did_you_mean(str(name), list(known)),
-    )
+    hint = did_you_mean(str(name), list(known))
+    if str(name) in {path.stem for path in (_LIBRARY / "jobs").glob("*.yaml")}:
+        hint = f"{str(name)!r} is a job: use `--job {name}`"
+    raise UsageError(f"no schedule named {str(name)!r} in the library, and no such file", hint)
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Schedule:
@@ -64,7 +80,9 @@ def read_schedule(name: str | Path, report: Report, overrides: Sequence[str] = (
 def load_text(text: str, file: str, report: Report, overrides: Sequence[str] = ()) -> Schedule | None:
     """Validates a schedule's text; None if that failed, with the findings in `report`."""
     parsed = parse_text(text, file, report)
-    node = None if parsed is None else resolve_extends(parsed, file, library(), report)
+    if parsed is None or _refuse_job(parsed, file, report):
+        return None
+    node = resolve_extends(parsed, file, library(), report)
     if node is None:
         return None
     node = apply_overrides(node, overrides, report)
@@ -78,20 +96,33 @@ def load_text(text: str, file: str, report: Report, overrides: Sequence[str] = (
     return replace(schedule, file=file, name=schedule.name or Path(file).stem)
 
 
+def has_keys(node: Node, some: frozenset[str], none: frozenset[str]) -> bool:
+    names = {str(name.value) for name, _ in node.items} if isinstance(node, Mapping) else set()
+    return bool(names & some) and not names & none
+
+
+def _refuse_job(node: Node, file: str, report: Report) -> bool:
+    """One error instead of one for each key."""
+    if not has_keys(node, JOB_KEYS, SCHEDULE_KEYS):
+        return False
+    report.error("AP105", "expected a schedule, found a job", node.where, f"this looks like a job: use `--job {file}`")
+    return True
+
+
 def apply_overrides(node: Node, overrides: Sequence[str], report: Report, prefix: str = "") -> Node:
-    """The tree with each `dotted.key=value` set; values are YAML and are reported as `<-o #1>`.
+    """The tree with each `dotted.key=value` set; values are YAML and are reported as `<-o key=value>`.
 
     An empty value, or null, removes the key: its default counts again.
 
     A schedule leaves those of `job.` to its job, and a job takes those with its `prefix` alone.
     """
-    for number, override in enumerate(overrides, 1):
+    for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
             raise UsageError(f"-o {override!r}: expected key=value", "as in -o in_flight=4 or -o job.optimizer.lr=0.01")
         if key.startswith("job.") is not bool(prefix):
             continue
-        file = f"<-o #{number}>"
+        file = override_file(override)
         value = parse_text(text, file, report) if text else Scalar(None, "", Position(file, 1, 1))
         if value is not None:
             node = _with(node, key.removeprefix(prefix).split("."), value, file)

@@ -24,6 +24,7 @@ _MAX_BYTES = 4 * 1024 * 1024
 _RESOLUTION = 10**12
 """Measured times count in whole picoseconds."""
 _MOST = 10**12
+_FORM = f'write {{"schema": "{PROFILE_SCHEMA}", "costs": {{"F": 0.001, "B": [0.002, 0.003]}}}}, in seconds, into it'
 KeyPath = tuple[str | int, ...]
 
 
@@ -55,7 +56,7 @@ def _read(path: Path, report: Report, named: Position | None) -> str | None:
         report.error("AP100", f"{subject}expected UTF-8 text", where, "save the file as UTF-8")
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
-        report.error("AP100", f"{subject}cannot be read: {cause}", where, "`asyncpipe tools profile` measures one")
+        report.error("AP100", f"{subject}cannot be read: {cause}", where, _FORM)
     return None
 
 

@@ -22,6 +22,8 @@ __all__ = [
     "Report",
     "Scalar",
     "Sequence",
+    "file_beside",
+    "override_file",
     "parse_text",
     "read_file",
     "scalar_value",
@@ -96,6 +98,21 @@ def scalar_value(text: str) -> object:
     if _INTEGER.fullmatch(text):
         return int(text, 0) if text[:2] in ("0x", "0o") else int(text) if len(text) < _MAX_DIGITS else float(text)
     return float(text) if _FLOAT.fullmatch(text) else text
+
+
+_OVERRIDE = "<-o "
+_LONGEST_OVERRIDE = 60
+
+
+def override_file(override: str) -> str:
+    """What stands for the file of an override's value: `<-o in_flight=4>`."""
+    text = " ".join(override.split())
+    return f"{_OVERRIDE}{text if len(text) <= _LONGEST_OVERRIDE else text[: _LONGEST_OVERRIDE - 3] + '...'}>"
+
+
+def file_beside(where: Position, name: str) -> Path:
+    """A file that is named at `where`: relative to that file, from the command line to the working directory."""
+    return Path(name) if where.file.startswith(_OVERRIDE) else Path(where.file).parent / name
 
 
 def read_file(path: str | Path, report: Report, named: Position | None = None) -> str | None:

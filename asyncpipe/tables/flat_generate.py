@@ -12,6 +12,7 @@ import numpy as np
 from asyncpipe.errors import did_you_mean
 from asyncpipe.tables.flat_table import B, F, FlatTable, I, Int64, W
 from asyncpipe.tables.generate import TableError
+from asyncpipe.tables.wording import counted
 
 __all__ = ["FLAT_NAMES", "generate"]
 
@@ -74,11 +75,13 @@ def _check(name: str, devices: int, stages: int, microbatches: int) -> None:
     if name not in _AHEAD:
         raise TableError(f"no flat table is called {name!r}", did_you_mean(name, FLAT_NAMES))
     if min(devices, stages, microbatches) < 1:
-        counts = f"{devices} devices, {stages} stages and {microbatches} microbatches"
+        last = counted(microbatches, "microbatch", "microbatches")
+        counts = f"{counted(devices, 'device')}, {counted(stages, 'stage')} and {last}"
         raise TableError(f"{name} cannot order {counts}", "each of the three must be at least 1")
     if stages % devices or (name in ("gpipe", "1f1b") and stages != devices):
         wanted = "a multiple of the devices" if name in ("interleaved-1f1b", "zb-h1") else "as many as devices"
-        raise TableError(f"{name} on {devices} devices: stages must be {wanted}, not {stages}", f"try {devices} stages")
+        message = f"{name} on {counted(devices, 'device')}: stages must be {wanted}, not {stages}"
+        raise TableError(message, f"try {counted(devices, 'stage')}")
     rounds = max(1, microbatches // devices)
     if microbatches % rounds and name in ("interleaved-1f1b", "zb-h1"):
         message = f"{name} runs {microbatches} microbatches in {rounds} rounds of one size, one for each {devices}"

@@ -16,6 +16,7 @@ from asyncpipe.tables.flat_faults import Faults
 from asyncpipe.tables.flat_graph import Graph, Hops, Planes, build_graph
 from asyncpipe.tables.flat_settle import Stuck, settle
 from asyncpipe.tables.flat_table import OPS, RECV_B, RECV_F, SEND_B, SEND_F, B, F, FlatTable, I, Int64, W
+from asyncpipe.tables.wording import counted
 
 __all__ = ["verify"]
 
@@ -49,7 +50,7 @@ def _index(table: FlatTable, faults: Faults) -> Planes | None:
         if len(numbers) and (numbers.min() < 0 or numbers.max() >= count):
             wrong |= (numbers < 0) | (numbers >= count)
     if wrong.any():
-        span = f"{', '.join(OPS[:ops])} of {table.stages} stages and {table.microbatches} microbatches"
+        span = f"{', '.join(OPS[:ops])} of {_sizes(table)}"
         faults.add_each("range", np.flatnonzero(wrong), f"{{}} is out of range: the table has {span}")
         return None
     key = np.multiply(table.op, table.stages, dtype=np.intp)
@@ -66,10 +67,14 @@ def _index(table: FlatTable, faults: Faults) -> Planes | None:
     return where.reshape(len(OPS), table.stages, table.microbatches)
 
 
+def _sizes(table: FlatTable) -> str:
+    return f"{counted(table.stages, 'stage')} and {counted(table.microbatches, 'microbatch', 'microbatches')}"
+
+
 def _is_possible(table: FlatTable, faults: Faults) -> bool:
     """Whether there are about as many actions as the numbers of stages and microbatches ask for."""
     wanted = 2 * table.stages * table.microbatches
-    sizes = f"{table.stages} stages and {table.microbatches} microbatches"
+    sizes = _sizes(table)
     if min(table.stages, table.microbatches) < 1:
         faults.add("range", f"{sizes}: expected at least one of each")
     elif wanted > 8 * len(table) + 1_000_000:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from asyncpipe.errors import did_you_mean
 from asyncpipe.ir import Action
 from asyncpipe.tables import looped, v_shaped
+from asyncpipe.tables.wording import counted
 
 __all__ = ["NAMES", "TableError", "rows"]
 
@@ -42,7 +43,8 @@ def rows(name: str, devices: int, stages: int, microbatches: int) -> tuple[tuple
     if name not in _ORDERS:
         raise TableError(f"no table is called {name!r}", did_you_mean(name, NAMES))
     if min(devices, stages, microbatches) < 1:
-        counts = f"{devices} devices, {stages} stages and {microbatches} microbatches"
+        last = counted(microbatches, "microbatch", "microbatches")
+        counts = f"{counted(devices, 'device')}, {counted(stages, 'stage')} and {last}"
         raise TableError(f"{name} cannot order {counts}", "each of the three must be at least 1")
     _check_stages(name, devices, stages)
     _check_microbatches(name, devices, microbatches)
@@ -53,10 +55,12 @@ def rows(name: str, devices: int, stages: int, microbatches: int) -> tuple[tuple
 def _check_stages(name: str, devices: int, stages: int) -> None:
     if name in ("gpipe", "1f1b") and stages != devices:
         other = "looped-bfs" if name == "gpipe" else "interleaved-1f1b"
-        message = f"{name} has one stage on each device, not {stages} stages on {devices} devices"
+        message = f"{name} has one stage on each device, not {counted(stages, 'stage')} on {counted(devices, 'device')}"
         raise TableError(message, f"set stages to {devices}, or use the table {other}")
     if name in ("zbv", "dualpipev") and stages != 2 * devices:
-        message = f"{name} has two stages on each device, not {stages} stages on {devices} devices"
+        message = (
+            f"{name} has two stages on each device, not {counted(stages, 'stage')} on {counted(devices, 'device')}"
+        )
         raise TableError(message, f"set stages to {2 * devices}")
     if stages % devices:
         lower = stages - stages % devices

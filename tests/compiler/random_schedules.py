@@ -156,13 +156,14 @@ def _copies(draw: st.DrawFn) -> Case:
     groups = [draw(group("forward", ["F"], ", device: 0"))]
     groups += [draw(group("backward", runs, f", count: {count}, device: i + 1"))]
     every = draw(st.sampled_from([1, 1, 2]))
+    owner = "stream" if count > 1 else "shared"
     ops = ("F", *runs)
     return Case(
         _text(
             [f"devices: {count + 1}", "place: 0", "streams:", *groups],
             draw(_in_flight(rare=False)),
             draw(_known_and_random_rules(ops)),
-            [f"update: {{every: {every}, write: {write}}}", "weights: {backward: private}"],
+            [f"update: {{every: {every}, write: {write}, owner: {owner}}}", "weights: {backward: private}"],
             draw(_maybe_costs(ops, stages)),
         ),
         stages,

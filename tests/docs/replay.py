@@ -22,7 +22,8 @@ from tests.docs.blocks import Block, blocks, file_name, is_whole
 __all__ = ["DOCUMENTS", "chapters", "replayed"]
 
 _DOCS = Path(__file__).parents[2] / "docs"
-DOCUMENTS = tuple(_DOCS / name for name in ("schedule-format.md", "tutorial.md", "simulate.md"))
+_NAMES = ("schedule-format.md", "tutorial.md", "simulate.md", "running.md", "tools.md", "kernels.md", "stability.md")
+DOCUMENTS = tuple(_DOCS / name for name in _NAMES)
 COLUMNS = "100"
 _CUT = "[...]"
 _NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -58,8 +59,11 @@ def _played(text: str) -> Iterator[tuple[Block, str]]:
         elif block.language == "yaml":
             _checked(block, f"asyncpipe: 1\nextends: async-lu\n{block.text}")
         elif block.language == "python":
+            # A file, since Triton reads the source of its functions.
+            example = Path("example.py").absolute()
+            example.write_text(block.text, "utf-8")
             with redirect_stdout(io.StringIO()):
-                exec(compile(block.text, "example.py", "exec"), {})
+                exec(compile(block.text, str(example), "exec"), {})
         elif block.language == "console":
             yield block, "".join(_session(block))
         elif block.language == "text":

@@ -102,7 +102,7 @@ def test_missing_costs_are_told(tmp_path: Path) -> None:
 def test_file_that_cannot_be_read_is_told_where_it_is_named(tmp_path: Path) -> None:
     here = Position("mine.yaml", 7, 8)
     missing = tmp_path / "none.json"
-    hint = "(`asyncpipe tools profile` measures one)"
+    hint = '(write {"schema": "asyncpipe.profile/1", "costs": {"F": 0.001, "B": [0.002, 0.003]}}, in seconds, into it)'
     assert findings(missing, here) == [
         f"mine.yaml:7:8 AP100 {missing}: cannot be read: No such file or directory {hint}"
     ]

@@ -217,13 +217,13 @@ def test_overrides_set_keys(overrides: list[str], expected: dict[str, object]) -
     assert report.diagnostics == []
 
 
-def test_job_takes_only_its_own_overrides_and_their_numbers_stay() -> None:
+def test_job_takes_only_its_own_overrides_and_findings_say_which() -> None:
     report = Report()
     node = apply_overrides(parse("a: 1\n"), ["a=2", "job.a=3", "job.b=[", "job.c.d=4"], report, "job.")
     assert plain(node) == {"a": 3, "c": {"d": 4}}
     (finding,) = report.diagnostics
     assert finding.where is not None
-    assert finding.where.file == "<-o #3>"
+    assert finding.where.file == "<-o job.b=[>"
 
 
 @pytest.mark.parametrize("override", ["a", "=1", "a b=1", "a.=1", "a..b=1", "a/b=1"])
@@ -237,6 +237,6 @@ def test_overrides_pass_the_same_checks_as_the_file() -> None:
     with pytest.raises(ScheduleError) as caught:
         load("async-lu", ["in_flight=7", "update.write=rascy"])
     assert str(caught.value) == (
-        "<-o #2>:1:1: error[AP105]: expected one of ordered, racy, atomic, overwrite,"
+        "<-o update.write=rascy>:1:1: error[AP105]: expected one of ordered, racy, atomic, overwrite,"
         " found the text 'rascy'\n  help: did you mean 'racy'?"
     )

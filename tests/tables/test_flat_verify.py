@@ -105,9 +105,9 @@ def test_of_many_faults_the_first_are_told_and_all_are_counted() -> None:
 @pytest.mark.parametrize(
     ("stages", "microbatches", "expected"),
     [
-        (0, 1, "0 stages and 1 microbatches: expected at least one of each"),
-        (1, 0, "1 stages and 0 microbatches: expected at least one of each"),
-        (10**6, 10**6, "1000000 stages and 1000000 microbatches need at least 2000000000000 actions, found 2"),
+        (0, 1, "0 stages and 1 microbatch: expected at least one of each"),
+        (1, 0, "1 stage and 0 microbatches: expected at least one of each"),
+        (10**6, 10**6, "1,000,000 stages and 1,000,000 microbatches need at least 2000000000000 actions, found 2"),
     ],
 )
 def test_impossible_numbers_are_told_without_arrays_of_that_size(stages: int, microbatches: int, expected: str) -> None:

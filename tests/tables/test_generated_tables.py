@@ -120,6 +120,7 @@ def _place(name: str, stage: int, devices: int, stages: int) -> int:
         (("1f1b", 2, 4, 4), "1f1b has one stage on each device", "set stages to 2, or use the table interleaved-1f1b"),
         (("gpipe", 2, 4, 4), "gpipe has one stage on each device", "set stages to 2, or use the table looped-bfs"),
         (("zbv", 2, 2, 4), "zbv has two stages on each device, not 2 stages on 2 devices", "set stages to 4"),
+        (("1f1b", 1, 3, 4), "1f1b has one stage on each device, not 3 stages on 1 device", "set stages to 1, or"),
         (("zb-h1", 3, 4, 6), "4 is not a multiple of 3 devices", "set stages to 3 or 6"),
         (("zb-h1", 3, 2, 6), "2 is not a multiple of 3 devices", "set stages to 3"),
         (("dualpipev", 3, 6, 5), "dualpipev needs as many microbatches as stages, 6, not 5", "at least 6 microbatches"),
