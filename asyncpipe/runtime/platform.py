@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from torch import nn
 
 from asyncpipe.ir import Program
-from asyncpipe.runtime.clock import RunClock
-from asyncpipe.runtime.divergence import DivergenceSampler
 from asyncpipe.runtime.execution import Execution
 from asyncpipe.runtime.feed import Batch, Feed
 from asyncpipe.runtime.stage import Loss, Stage, StageOptions
 from asyncpipe.runtime.stage_functions import StageFunctions
-from asyncpipe.runtime.stage_updates import StageUpdates
-from asyncpipe.runtime.stage_weights import StageWeights, aliases_live
+from asyncpipe.runtime.stage_weights import aliases_live
 
 __all__ = ["CpuPlatform", "Platform"]
 
@@ -29,18 +26,12 @@ class Platform(Protocol):
     ) -> StageFunctions:
         """The stage functions of one part of the model, whose parameters move into an arena."""
 
-    def execution(
-        self,
-        program: Program,
-        parts: Sequence[StageFunctions],
-        weights: Sequence[StageWeights],
-        updates: Sequence[StageUpdates],
-        feed: Feed,
-        rate: Callable[[int], float],
-        clock: RunClock,
-        divergence: DivergenceSampler,
-    ) -> Execution:
-        """One run of one replica."""
+    @property
+    def executions(self) -> type[Execution]:
+        """What runs the actions of one replica."""
+
+    def prepared(self, program: Program, parts: Sequence[StageFunctions]) -> Program:
+        """The program as the executions of a replica with these stages run it."""
 
     def feed(self, batches: Iterable[Batch], microbatches: int) -> Feed:
         """The batches of one replica and run."""
@@ -48,6 +39,8 @@ class Platform(Protocol):
 
 class CpuPlatform:
     """Autograd, which on a CPU runs in the thread that asks for it."""
+
+    executions = Execution
 
     def place(self, model: nn.Module) -> None:
         pass
@@ -57,18 +50,8 @@ class CpuPlatform:
     ) -> StageFunctions:
         return Stage(number, module, program.slots[number], not aliases_live(program), loss, options)
 
-    def execution(
-        self,
-        program: Program,
-        parts: Sequence[StageFunctions],
-        weights: Sequence[StageWeights],
-        updates: Sequence[StageUpdates],
-        feed: Feed,
-        rate: Callable[[int], float],
-        clock: RunClock,
-        divergence: DivergenceSampler,
-    ) -> Execution:
-        return Execution(program, parts, weights, updates, feed, rate, clock, divergence)
+    def prepared(self, program: Program, parts: Sequence[StageFunctions]) -> Program:
+        return program
 
     def feed(self, batches: Iterable[Batch], microbatches: int) -> Feed:
         return Feed(batches, microbatches)

@@ -46,8 +46,8 @@ class Replica:
         for weights, updates in zip(self.weights, self.updates, strict=True):
             weights.restart()
             updates.restart()
-        program = compiled.program(microbatches)
-        return self.platform.execution(program, self.parts, self.weights, self.updates, feed, rate, clock, divergence)
+        program = self.platform.prepared(compiled.program(microbatches), self.parts)
+        return self.platform.executions(program, self.parts, self.weights, self.updates, feed, rate, clock, divergence)
 
     def drop(self) -> None:
         """Forget every microbatch in flight."""

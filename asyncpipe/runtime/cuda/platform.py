@@ -10,7 +10,6 @@ from torch import nn
 
 from asyncpipe.errors import MachineError
 from asyncpipe.ir import Program
-from asyncpipe.runtime.clock import RunClock
 from asyncpipe.runtime.cuda.api import Cuda, Stream
 from asyncpipe.runtime.cuda.execution import DeviceExecution
 from asyncpipe.runtime.cuda.feed import DeviceFeed
@@ -18,13 +17,10 @@ from asyncpipe.runtime.cuda.graph import GraphRunner
 from asyncpipe.runtime.cuda.issuer import make_streams
 from asyncpipe.runtime.cuda.period_lines import aligned
 from asyncpipe.runtime.cuda.streams import run_streams
-from asyncpipe.runtime.divergence import DivergenceSampler
-from asyncpipe.runtime.feed import Batch, Feed
+from asyncpipe.runtime.feed import Batch
 from asyncpipe.runtime.replicas import ReplicaGroup
 from asyncpipe.runtime.stage import Loss, StageOptions
 from asyncpipe.runtime.stage_functions import StageFunctions
-from asyncpipe.runtime.stage_updates import StageUpdates
-from asyncpipe.runtime.stage_weights import StageWeights
 from asyncpipe.runtime.threads import Hook
 from asyncpipe.runtime.traced import TracedStage
 from asyncpipe.runtime.traced.traces import Traces
@@ -58,21 +54,15 @@ class CudaPlatform:
         slots = self._with_slots(program).slots
         return TracedStage(number, module, slots[number], program.backward_weights == "same", loss, options)
 
-    def execution(
-        self,
-        program: Program,
-        parts: Sequence[StageFunctions],
-        weights: Sequence[StageWeights],
-        updates: Sequence[StageUpdates],
-        feed: Feed,
-        rate: Callable[[int], float],
-        clock: RunClock,
-        divergence: DivergenceSampler,
-    ) -> DeviceExecution:
+    @property
+    def executions(self) -> type[DeviceExecution]:
+        return DeviceExecution
+
+    def prepared(self, program: Program, parts: Sequence[StageFunctions]) -> Program:
         for part in parts:
             if isinstance(part, TracedStage):
                 part.traces = self._traces.setdefault(part.number, part.traces)
-        return DeviceExecution(self._with_slots(program), parts, weights, updates, feed, rate, clock, divergence)
+        return self._with_slots(program)
 
     def _with_slots(self, program: Program) -> Program:
         return aligned(program) if self.in_graphs else program

@@ -36,8 +36,8 @@ def issue(name: str, program: Program) -> None:
     """Trains on the recording runtime by this program instead of the compiled one."""
 
     class Mutated(CudaPlatform):
-        def execution(self, _: Program, *rest: Any) -> Any:
-            return super().execution(program, *rest)
+        def prepared(self, _: Program, parts: Any) -> Program:
+            return super().prepared(program, parts)
 
     trainer, platform = recorded(network(STAGES), schedule_of(name), "streams", RecordingCuda(), stages=STAGES)
     mutated = Mutated(platform.cuda, False, platform.device, emulate=True)
