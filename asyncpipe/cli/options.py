@@ -23,6 +23,7 @@ __all__ = [
     "number",
     "override_option",
     "parse_costs",
+    "refuse_two_lengths",
     "several",
     "size_of",
 ]
@@ -125,3 +126,9 @@ def size_of(text: str) -> int:
     if value is None or value < 0 or unit not in _UNITS:
         raise UsageError(f"expected a size such as 80GB, 512MiB or 4096, found {text!r}")
     return int(value * _UNITS[unit])
+
+
+def refuse_two_lengths(steps: int | None, epochs: int | None) -> None:
+    """UsageError where a training is given two lengths."""
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs exclude each other", "give one of them")

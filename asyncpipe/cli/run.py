@@ -10,11 +10,11 @@ import click
 
 from asyncpipe.cli.delay_options import check_streams, named_values
 from asyncpipe.cli.instance import instance_stages
-from asyncpipe.cli.options import json_option, override_option
+from asyncpipe.cli.options import json_option, override_option, refuse_two_lengths
 from asyncpipe.cli.replay_options import read_recorded
 from asyncpipe.cli.stable_lr import warn_of_rate
 from asyncpipe.compiler import Compiled, check_expect, compile_instance
-from asyncpipe.errors import ScheduleError, UsageError
+from asyncpipe.errors import ScheduleError
 from asyncpipe.schedule import Schedule, read_schedule
 from asyncpipe.schedule.job import JobSpec, read_job
 from asyncpipe.schedule.source import Report
@@ -87,8 +87,7 @@ def command(
 
     With --replay, schedule, job, stages, seed and length are those of the log and the run directory that it lies in.
     """
-    if steps is not None and epochs is not None:
-        raise UsageError("--steps and --epochs exclude each other", "give one of them")
+    refuse_two_lengths(steps, epochs)
     late = named_values("--delay", delays, "backward[0]=4T")
     slow = named_values("--straggler", stragglers, "backward[0]=1.5")
     known = read_recorded(replay, backend, bool(late or slow), bool(record or record_to))
@@ -102,8 +101,8 @@ def command(
     backend, seed = "serial" if replay else backend, known.seed if seed is None else seed
     run = TrainingRun(loaded, spec, backend, stages, steps, epochs, seed, tuple(allow), as_json)
     run = replace(run, delays=late, stragglers=slow, measure_every=measure_every, target=target)
-    run = replace(run, emulate=emulate, period=period)
-    run = replace(run, record=record_to or record, replay=replay, microbatches=known.microbatches)
+    run = replace(run, emulate=emulate, period=period, microbatches=known.microbatches)
+    run = replace(run, record=record_to or record, replay=replay)
     summary = run.execute(out, describe_environment())
     click.echo(json.dumps(summary) if as_json else run.result_text(summary))
 

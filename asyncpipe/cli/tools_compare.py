@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asyncpipe.cli.delay_options import check_streams, named_values
-from asyncpipe.cli.options import json_option, override_option
+from asyncpipe.cli.options import json_option, override_option, refuse_two_lengths
 from asyncpipe.cli.run import read_inputs
 from asyncpipe.errors import UsageError
 
@@ -108,8 +108,7 @@ def _refuse_training_options(context: click.Context) -> None:
 
 def _train(a: str, b: str, asked: dict[str, Any]) -> Sequence[Path]:
     """Both arms trained, in folders a and b of the output."""
-    if asked["steps"] is not None and asked["epochs"] is not None:
-        raise UsageError("--steps and --epochs exclude each other", "give one of them")
+    refuse_two_lengths(asked["steps"], asked["epochs"])
     from asyncpipe.tools.compare.arms import refuse_different_jobs, train_arms
     from asyncpipe.tools.environment import describe_environment
     from asyncpipe.training.directory import new_folder

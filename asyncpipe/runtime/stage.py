@@ -17,19 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asyncpipe.errors import UsageError, UserCodeError
+from asyncpipe.errors import UsageError
 from asyncpipe.runtime.arena import Arena
 from asyncpipe.runtime.auxiliary import GradientPredictor, WithHead
 from asyncpipe.runtime.buffers import SharedBuffers
 from asyncpipe.runtime.losses import require_scalar
 from asyncpipe.runtime.randomness import RecordedDraws
 from asyncpipe.runtime.recompute import FirstForward, Recompute, first_forward, input_from_output, second_forward
+from asyncpipe.runtime.stage_functions import Gradients, Value, tensors_of
 
 __all__ = ["Gradients", "Loss", "Stage", "StageOptions"]
 
 Loss = Callable[[Any, Any], Tensor]
-Gradients = list[Tensor | None]
-Value = Any  # a tensor, or a tuple of tensors
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class Stage:
         """
         own = self._slots[slot]
         _fill(own, weights or self.arena)
-        own.inputs = tuple(self._leaf(tensor) for tensor in _tensors(value))
+        own.inputs = tuple(self._leaf(tensor) for tensor in tensors_of(value))
         own.takes_tuple, own.target = not isinstance(value, Tensor), target
         if self.options.recompute != "none":
             return self._forward_without_graph(own)
@@ -130,7 +129,7 @@ class Stage:
             result, start = result
         if self.loss is not None:
             start = require_scalar(self.loss(start, own.target))
-        own.outputs = _tensors(start)
+        own.outputs = tensors_of(start)
         own.gives_tuple = not isinstance(result, Tensor)
         return result if isinstance(own.module, WithHead) else start
 
@@ -180,7 +179,7 @@ class Stage:
     def _inputs_of(self, own: _Slot, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         with torch.no_grad():
             value = input_from_output(own.module, outputs if own.gives_tuple else outputs[0])
-        return tuple(self._leaf(tensor) for tensor in _tensors(value))
+        return tuple(self._leaf(tensor) for tensor in tensors_of(value))
 
     def inputs(self, slot: int) -> tuple[Tensor, ...]:
         """What the stage read, between its forward and its backward, without a graph."""
@@ -282,14 +281,3 @@ def _gradients(
         return (None,) * len(inputs)
     ys, dys = zip(*pairs, strict=True)
     return torch.autograd.grad(ys, inputs, dys, retain_graph=retain, allow_unused=True)
-
-
-def _tensors(value: Value) -> tuple[Tensor, ...]:
-    if isinstance(value, Tensor):
-        return (value,)
-    if isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
-        return value
-    raise UserCodeError(
-        f"expected a tensor or a tuple of tensors between stages, found {type(value).__name__}",
-        "let the module before the cut return tensors, or cut the model elsewhere",
-    )

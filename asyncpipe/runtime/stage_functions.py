@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from asyncpipe.errors import UserCodeError
 from asyncpipe.runtime.arena import Arena
 
-__all__ = ["Gradients", "StageFunctions"]
+__all__ = ["Gradients", "StageFunctions", "Value", "tensors_of"]
 
 Gradients = list[Tensor | None]
 Value = Any  # a tensor, or a tuple of tensors
@@ -57,3 +58,15 @@ class StageFunctions(Protocol):
 
     def drop(self) -> None:
         """Forgets every microbatch in flight."""
+
+
+def tensors_of(value: Value) -> tuple[Tensor, ...]:
+    """The tensors between two stages; UserCodeError for anything else."""
+    if isinstance(value, Tensor):
+        return (value,)
+    if isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
+        return value
+    raise UserCodeError(
+        f"expected a tensor or a tuple of tensors between stages, found {type(value).__name__}",
+        "let the module before the cut return tensors, or cut the model elsewhere",
+    )

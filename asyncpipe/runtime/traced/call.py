@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from asyncpipe.errors import UserCodeError
+from asyncpipe.runtime.stage_functions import tensors_of
 from asyncpipe.runtime.traced.torch_tracing import flatten, unflatten
 
-__all__ = ["Call", "tensors_of"]
+__all__ = ["Call"]
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,3 @@ class Call:
         rest = iter(tensors)
         leaves = [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in self.target]
         return unflatten(leaves, self.target_structure)
-
-
-def tensors_of(value: Any) -> tuple[Tensor, ...]:
-    """The tensors between two stages."""
-    if isinstance(value, Tensor):
-        return (value,)
-    if isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
-        return value
-    raise UserCodeError(
-        f"expected a tensor or a tuple of tensors between stages, found {type(value).__name__}",
-        "let the module before the cut return tensors, or cut the model elsewhere",
-    )

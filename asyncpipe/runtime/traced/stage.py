@@ -17,8 +17,8 @@ from asyncpipe.errors import UsageError
 from asyncpipe.runtime.arena import Arena
 from asyncpipe.runtime.recompute import input_from_output, second_forward
 from asyncpipe.runtime.stage import Loss, StageOptions
-from asyncpipe.runtime.stage_functions import Gradients
-from asyncpipe.runtime.traced.call import Call, tensors_of
+from asyncpipe.runtime.stage_functions import Gradients, tensors_of
+from asyncpipe.runtime.traced.call import Call
 from asyncpipe.runtime.traced.divide import Backward, Division, Forward
 from asyncpipe.runtime.traced.lessons import TracedLessons
 from asyncpipe.runtime.traced.seeds import in_strides, other_strides

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from asyncpipe.runtime.auxiliary import WithHead
 from asyncpipe.runtime.losses import require_scalar
-from asyncpipe.runtime.traced.call import Call, tensors_of
+from asyncpipe.runtime.stage_functions import tensors_of
+from asyncpipe.runtime.traced.call import Call
 from asyncpipe.runtime.traced.recurrent import WholeRecurrentLayers
 from asyncpipe.runtime.traced.stage_code import StageCode, refuse_new_buffers
 
