@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from report import delay_tables, pair_table, paired_difference, real_table, row,
 from simulated import simulated
 from sleeping import RealRates
 
+from asyncpipe.errors import UserError
 from asyncpipe.schedule import library, load
 from asyncpipe.tools.environment import describe_environment
 
@@ -133,4 +135,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -57,3 +57,12 @@ def test_a_journal_repeats_only_the_trial_whose_line_was_cut_off(tmp_path: Path)
     assert [resumed.get({"seed": seed}, lambda seed=seed: again(seed)) for seed in range(3)] == found
     assert ran == [2]
     assert len(path.read_text().splitlines()) == 3
+
+
+def test_missing_data_is_told_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "algorithms" / "main.py"), "table", "--schedules", "sgd"]
+    command += ["--data", str(tmp_path), "--journal", str(tmp_path / "journal.jsonl")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: data fashion-mnist needs the file")
