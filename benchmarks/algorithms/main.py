@@ -21,7 +21,7 @@ from delayed import DelayCurve
 from job import JOBS
 from journal import Journal
 from plan import Plan, is_exact
-from report import delay_tables, pair_table, paired_difference, real_table, row, table
+from report import T_95, delay_tables, pair_table, paired_difference, real_table, row, table
 from simulated import simulated
 from sleeping import RealRates
 
@@ -109,7 +109,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pair-lrs", nargs="+", type=float, default=[0.03, 0.017, 0.01, 0.003])
     parser.add_argument("--samples", type=int, default=12_288)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--pair-seeds", type=int, default=10)
+    parser.add_argument("--pair-seeds", type=int, default=10, choices=sorted(T_95), metavar="2..10")
     parser.add_argument("--target", type=float, default=75.0, help="accuracy in percent")
     parser.add_argument("--budget", type=float, default=400.0, help="virtual time of the delay curve, in T")
     parser.add_argument("--journal", type=Path, default=Path("runs/algorithms.jsonl"))
