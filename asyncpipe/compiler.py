@@ -30,7 +30,7 @@ from asyncpipe.verify.meaning import check_copies, check_meaning
 from asyncpipe.verify.order import explain_deadlock
 from asyncpipe.verify.short_updates import check_short_updates
 
-__all__ = ["DEFAULT_STAGES", "Compiled", "compile_instance", "compile_schedule", "stage_count"]
+__all__ = ["DEFAULT_STAGES", "Compiled", "compile_instance", "compile_phases", "compile_schedule", "stage_count"]
 
 DEFAULT_STAGES = 4
 
@@ -190,6 +190,17 @@ def compile_schedule(schedule: Schedule, stages: int | None = None, costs: Costs
     if compiled is None or report.has_errors:
         raise ScheduleError(report.diagnostics)
     return compiled
+
+
+def compile_phases(compiled: Compiled, report: Report) -> list[Compiled]:
+    """What runs first, phase by phase, and last the schedule as it stands; findings are in the report."""
+    found = []
+    for phase in compiled.schedule.phases:
+        own = Report()
+        found.append(compile_instance(compiled.schedule.during(phase), compiled.stages, compiled.costs, own))
+        for diagnostic in [one for one in own.diagnostics if one not in report.diagnostics]:
+            report.add(replace(diagnostic, message=f"in the phase until {phase.until}: {diagnostic.message}"))
+    return [*(phase for phase in found if phase is not None), compiled]
 
 
 def check_expect(schedule: Schedule, report: Report) -> Compiled | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from fractions import Fraction
 
-from asyncpipe.schedule.spec import Costs, Expect, Recompute, Schedule, Span, StreamGroup, Sync
+from asyncpipe.schedule.spec import Costs, Expect, Phase, Recompute, Schedule, Span, StreamGroup, Sync
 
 __all__ = ["canonical_text"]
 
@@ -61,7 +61,14 @@ def _meaning(schedule: Schedule) -> list[str]:
         lines.append(f"recompute: {{mode: {schedule.recompute.mode}, stages: {_span(schedule.recompute.stages)}}}")
     if schedule.replicas.sync is not None:
         lines.append(f"replicas: {{count: {schedule.replicas.count}, sync: {_sync(schedule.replicas.sync)}}}")
+    lines += ["phases:", *map(_phase, schedule.phases)] if schedule.phases else []
     return lines
+
+
+def _phase(phase: Phase) -> str:
+    update = f", update: {{scope: {phase.scope}}}" if phase.scope else ""
+    replicas = f", replicas: {{sync: {_sync(phase.sync)}}}" if phase.sync else ""
+    return f"  - {{until: {phase.until}{update}{replicas}}}"
 
 
 def _sync(sync: Sync) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from asyncpipe.errors import Position, Report
 from asyncpipe.schedule.expression import ExpressionError, Number, parse_expression
-from asyncpipe.schedule.format_meaning import AUX, GRADIENT, RECOMPUTE, REPLICAS, UPDATE, WEIGHTS
+from asyncpipe.schedule.format_meaning import AUX, GRADIENT, PHASES, RECOMPUTE, REPLICAS, UPDATE, WEIGHTS
 from asyncpipe.schedule.format_streams import STREAMS, at, expression_in
 from asyncpipe.schedule.json_schema import LAYERS_PATTERN, RULE_PATTERN
 from asyncpipe.schedule.kinds import MISSING, Choice, Integer, Key, ListOf, Object, OneOf, Parsed, Real, Text, found
@@ -176,6 +176,7 @@ SCHEDULE = Object(
         Key("aux", AUX, Aux(), "where gradients come from, if not from the stage above"),
         Key("recompute", RECOMPUTE, Recompute(), "full: keep inputs only, run the forward again; invert: keep nothing"),
         Key("replicas", REPLICAS, Replicas(), "full copies of the parameters, and how they stay together"),
+        Key("phases", PHASES, (), "in what the training differs at first; then comes the file as it stands"),
         Key("costs", COSTS, Costs(), "the time of each op, in any unit; F is 1 and B is 2 by default"),
         Key(
             "expect",

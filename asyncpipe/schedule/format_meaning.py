@@ -10,11 +10,23 @@ from typing import Any
 from asyncpipe.errors import Position
 from asyncpipe.schedule.expression import ExpressionError
 from asyncpipe.schedule.format_streams import STAGE_SPAN
-from asyncpipe.schedule.kinds import Choice, Integer, Key, ListOf, Object, OneOf, Parsed, Real, fraction
-from asyncpipe.schedule.spec import ALL_STAGES, Aux, Recompute, Replicas, Sync, Transform, Update, Weights
+from asyncpipe.schedule.kinds import (
+    MISSING,
+    Choice,
+    Integer,
+    Key,
+    ListOf,
+    Object,
+    OneOf,
+    Parsed,
+    Real,
+    found,
+    fraction,
+)
+from asyncpipe.schedule.spec import ALL_STAGES, Aux, Phase, Recompute, Replicas, Sync, Transform, Update, Weights
 from asyncpipe.schedule.variants import Boolean, OneKey
 
-__all__ = ["AUX", "GRADIENT", "RECOMPUTE", "REPLICAS", "UPDATE", "WEIGHTS"]
+__all__ = ["AUX", "GRADIENT", "PHASES", "RECOMPUTE", "REPLICAS", "UPDATE", "WEIGHTS"]
 
 Places = Mapping[str, Position]
 _MOST = 4096
@@ -23,6 +35,8 @@ _MOST = 4096
 def _update(places: Places, **values: Any) -> Update:
     return Update(**values)
 
+
+_SCOPE = Choice(("all", "partition", "alternate"))
 
 UPDATE = Object(
     "update",
@@ -39,7 +53,7 @@ UPDATE = Object(
         Key("reduce", Choice(("mean", "sum")), "mean", "how the gradients of one update are joined"),
         Key(
             "scope",
-            Choice(("all", "partition", "alternate")),
+            _SCOPE,
             "all",
             "partition: a worker updates, and back-propagates to, its own block of stages; alternate: every other time",
         ),
@@ -252,4 +266,42 @@ REPLICAS = Object(
         Key("sync", _SYNC, about="how they stay together"),
     ),
     _replicas,
+)
+
+
+def _phase(places: Places, until: int | Fraction, update: str | None, replicas: Sync | None) -> Phase:
+    return Phase(until, update, replicas, places[""])
+
+
+def _alone(places: Places, **values: Any) -> Any:
+    (value,) = values.values()
+    return value
+
+
+class _Until(OneOf):
+    """Updates, or a share of the training."""
+
+    def read(self, node: Any, report: Any) -> Any:
+        value = super().read(node, report)
+        if isinstance(value, Fraction) and not 0 < value < 1:
+            report.error("AP105", f"expected {self.expects}, found {found(node)}", node.where)
+            return MISSING
+        return value
+
+
+PHASES = ListOf(
+    Object(
+        "a phase",
+        (
+            Key(
+                "until",
+                _Until("a number of updates, or a share of the training such as 1/2", (Integer(1), Real())),
+                about="where the phase ends: after so many updates, or after that share of the training",
+            ),
+            Key("update", Object("update", (Key("scope", _SCOPE),), _alone), None, "another scope"),
+            Key("replicas", Object("replicas", (Key("sync", _SYNC),), _alone), None, "another way to stay together"),
+        ),
+        _phase,
+    ),
+    what="a list of phases, as in [{until: 1/2, replicas: {sync: {average: 1}}}]",
 )

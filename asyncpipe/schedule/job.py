@@ -26,6 +26,7 @@ from asyncpipe.schedule.source import Mapping, Node, Report, Scalar, Sequence, f
 __all__ = [
     "DEFAULT_JOB",
     "LOSSES",
+    "NUMERICS",
     "Component",
     "JobSpec",
     "RateSpec",
@@ -38,6 +39,13 @@ __all__ = [
 DEFAULT_JOB = "digits"
 LOSSES = ("cross_entropy", "mse", "l1", "bce_with_logits")
 """The built-in losses."""
+NUMERICS: MappingType[str, tuple[str, ...]] = {
+    "autocast": ("none", "bf16"),
+    "dtype": ("preserve", "bf16"),
+    "memory_format": ("preserve", "channels_last"),
+    "compile": ("none", "inductor"),
+}
+"""How numbers are kept and computed; the first word of each is the default, and changes nothing."""
 _LIBRARY = Path(__file__).resolve().parent.parent / "schedules" / "jobs"
 
 
@@ -69,6 +77,15 @@ class TrainSpec:
     """Epochs between evaluations; each drains the pipeline."""
     intra_op_threads: int | None = None
     lr: RateSpec = RateSpec()
+    autocast: str = "none"
+    dtype: str = "preserve"
+    memory_format: str = "preserve"
+    compile: str = "none"
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """The words for each key of `NUMERICS`."""
+        return {name: getattr(self, name) for name in NUMERICS}
 
 
 @dataclass(frozen=True)
@@ -150,6 +167,7 @@ _TRAIN = Object(
         Key("evaluate_every", Integer(1), 1, "epochs between evaluations"),
         Key("intra_op_threads", Integer(1, 1024), None),
         Key("lr", _RATE, RateSpec()),
+        *(Key(name, Choice(words), words[0]) for name, words in NUMERICS.items()),
     ),
     _train,
 )
@@ -224,12 +242,13 @@ def job_text(job: JobSpec) -> str:
     names = ("schedule", "warmup", "warmup_start", "min_lr")
     lr = "{" + ", ".join(f"{name}: {getattr(train.lr, name)}" for name in names) + "}"
     threads = "" if train.intra_op_threads is None else f", intra_op_threads: {train.intra_op_threads}"
+    numerics = ", ".join(f"{name}: {word}" for name, word in train.numerics.items())
     lines = [
         f"{name}: {_component_text(getattr(job, name), json.dumps)}" for name in ("model", "data", "loss", "optimizer")
     ]
     lines.append(
         f"train: {{batch: {train.batch}, epochs: {train.epochs}, seed: {train.seed},"
-        f" evaluate_every: {train.evaluate_every}{threads}, lr: {lr}}}"
+        f" evaluate_every: {train.evaluate_every}{threads}, lr: {lr}, {numerics}}}"
     )
     return "\n".join(lines) + "\n"
 

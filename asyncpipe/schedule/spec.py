@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from asyncpipe.errors import Position
@@ -20,6 +20,7 @@ __all__ = [
     "Costs",
     "Expect",
     "Paper",
+    "Phase",
     "Recompute",
     "Replicas",
     "Schedule",
@@ -199,6 +200,19 @@ class Replicas:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """In what the training differs at first: up to so many updates, or up to that share of them all.
+
+    scope: of updates; sync: of replicas; None as in the file.
+    """
+
+    until: int | Fraction
+    scope: str | None = None
+    sync: Sync | None = None
+    where: Position | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
 class Expect:
     """What the author states about one instance; `check` asserts it there."""
 
@@ -230,6 +244,8 @@ class Schedule:
     aux: Aux = Aux()
     recompute: Recompute = Recompute()
     replicas: Replicas = Replicas()
+    phases: tuple[Phase, ...] = ()
+    """What the training begins with, one after another; then comes the schedule as it stands."""
     costs: Costs = Costs()
     expect: Expect | None = None
     job: Node | None = field(default=None, compare=False)
@@ -239,6 +255,17 @@ class Schedule:
     def where(self, *keys: str) -> Position | None:
         """The place of the first of these keys that the file has, else the beginning of the schedule."""
         return next((self.places[key] for key in keys if key in self.places), self.places.get(""))
+
+    def during(self, phase: Phase) -> Schedule:
+        """What runs in a phase."""
+        return replace(
+            self,
+            update=replace(self.update, scope=phase.scope or self.update.scope),
+            replicas=replace(self.replicas, sync=phase.sync or self.replicas.sync),
+            phases=(),
+            expect=None,
+            places={**self.places, **dict.fromkeys(("update", "replicas"), phase.where or Position(self.file, 1, 1))},
+        )
 
     @property
     def ops(self) -> frozenset[Op]:

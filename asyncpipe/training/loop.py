@@ -13,6 +13,8 @@ from torch import Tensor
 from asyncpipe.data.batches import Batches
 from asyncpipe.runtime.evaluation import Evaluation
 from asyncpipe.runtime.replicas import ReplicaGroup
+from asyncpipe.runtime.rows import Rows
+from asyncpipe.training.fit_report import FitReport
 from asyncpipe.training.gradient_bias import probe
 from asyncpipe.training.gradient_probe import GradientConstants
 from asyncpipe.training.metrics import MetricsLog
@@ -55,13 +57,19 @@ class Loop:
     def run(self, segments: Sequence[int]) -> None:
         """`segments`: the microbatches of each."""
         for number, count in enumerate(segments):
-            self._segment(self.trainer.microbatches, count)
+            self._segment(count)
             self._probe(ended=number == len(segments) - 1)
 
-    def _segment(self, done: int, count: int) -> None:
+    def _train(self, count: int) -> FitReport:
+        """What lies in one phase of the schedule."""
         self.log.begin()
-        report = self.trainer.fit(self._batches(done), count, self._poll)
+        report = self.trainer.fit(self._batches(self.trainer.microbatches), count, self._poll)
         self.log.end(report.wall_s, report.virtual_time)
+        return report
+
+    def _segment(self, count: int) -> None:
+        reports = [self._train(part) for part in self.trainer.parts_of(count)]
+        report = FitReport.of(reports)
         self.pace = self.pace + report.pace if self.pace and report.pace else report.pace
         self.train_loss = report.train_loss
         self.intra_op_threads = report.intra_op_threads
@@ -90,11 +98,17 @@ class Loop:
             self.probes.append(found)
             self.log.constants(found)
 
-    def _batches(self, done: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The data from microbatch `done` on, epoch after epoch."""
+    def _batches(self, done: int) -> Iterator[tuple[Tensor | Rows, Tensor | Rows]]:
+        """The data from microbatch `done` on, epoch after epoch; not gathered where devices may do that."""
         epoch, skip = divmod(done, len(self.train))
+        split = self.train.split
+        gathers = self.trainer.platform.gathers and split.prepare is None
         while True:
-            yield from self.train.batches(epoch, skip)
+            if gathers:
+                chosen = self.train.chosen(epoch, skip)
+                yield from ((Rows(split.inputs, rows), Rows(split.targets, rows)) for rows in chosen)
+            else:
+                yield from self.train.batches(epoch, skip)
             epoch, skip = epoch + 1, 0
 
     def _poll(self, group: ReplicaGroup) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from asyncpipe.runtime.busy import BusyMeter
 from asyncpipe.runtime.clock import Moment
 from asyncpipe.runtime.evaluation import Evaluation
 from asyncpipe.runtime.replicas import ReplicaGroup
@@ -18,30 +19,33 @@ __all__ = ["MetricsLog"]
 class MetricsLog:
     """Writes each row once its values are known, microbatches in order; `batch` is the samples of a microbatch.
 
-    Between `begin` and `end` lies one segment: what is trained until the pipeline drains for an evaluation.
+    Between `begin` and `end` lies one run: what is trained until the pipeline drains for an evaluation, or for the
+    next phase of the schedule.
     """
 
-    def __init__(self, directory: RunDirectory, trainer: Trainer, batch: int) -> None:
+    def __init__(self, directory: RunDirectory, trainer: Trainer, batch: int, meter: BusyMeter | None = None) -> None:
         self.directory = directory
         self.trainer = trainer
         self.batch = batch
+        self.meter = meter
         self.spent = Moment(0.0, None)
-        """Training time of the segments before this one."""
+        """Training time of the runs before this one."""
+        self._staleness: list[Counter[int]] = []
+        """At the last evaluation."""
         self.begin()
 
     def begin(self) -> None:
-        """A segment starts."""
+        """A run starts."""
         self._microbatches, self._updates = self.trainer.microbatches, self.trainer.updates
         self._written = 0
         self._sampled: Counter[int] = Counter()
-        self._staleness = [counts.copy() for counts in self.trainer.staleness.everything]
 
     def end(self, wall_s: float, virtual_time: float | None) -> None:
-        """A segment has taken so long."""
+        """A run has taken so long."""
         self.spent = self._after(Moment(wall_s, virtual_time))
 
     def poll(self, group: ReplicaGroup) -> None:
-        """Writes what is known by now of the running segment."""
+        """Writes what is known by now of the run."""
         replicas = len(group.executions)
         losses = len(group.executions[0].losses) * replicas
         while self._written < losses:
@@ -53,7 +57,15 @@ class MetricsLog:
             self._microbatch(update, group.executions[replica].losses[own], moment)
         for replica in range(replicas):
             self._samples(group, replica)
+        self._streams(group)
         self.directory.flush()
+
+    def _streams(self, group: ReplicaGroup) -> None:
+        """How long each stream was at work since the last look."""
+        found = self.meter.take() if self.meter else None
+        if found is not None:
+            step = self._updates + self._written // len(group.executions) // group.program.every
+            self._row("streams", step, seconds=found.seconds, busy_s=found.busy_s)
 
     def _microbatch(self, update: int, loss: float, moment: Moment) -> None:
         number = self._microbatches + self._written
@@ -84,6 +96,7 @@ class MetricsLog:
         now = self.trainer.staleness.everything
         before = self._staleness or [Counter[int]()] * len(now)
         new = [_named(counts - earlier) for counts, earlier in zip(now, before, strict=True)]
+        self._staleness = [counts.copy() for counts in now]
         self._row("staleness", self.trainer.updates, samples=self.samples, histogram=new)
         self.directory.flush()
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from asyncpipe.compiler import Compiled
 from asyncpipe.errors import UsageError
+from asyncpipe.ir import Program
 from asyncpipe.runtime.clock import RunClock
 from asyncpipe.runtime.divergence import DivergenceSampler
 from asyncpipe.runtime.execution import Execution
 from asyncpipe.runtime.feed import Feed
 from asyncpipe.runtime.optimizers import OptimizerSpec
+from asyncpipe.runtime.out_of_memory import naming_what_is_built
 from asyncpipe.runtime.platform import Platform
 from asyncpipe.runtime.stage import Loss
 from asyncpipe.runtime.stage_functions import StageFunctions
@@ -59,19 +61,25 @@ def build_replica(
     platform: Platform,
     modules: Sequence[StageModules],
     compiled: Compiled,
+    program: Program,
     spec: OptimizerSpec,
     loss: Loss,
     number: int,
 ) -> Replica:
-    """Replica 0 is made of the modules themselves, the others of copies; UsageError for what does not fit together."""
-    program, factors = compiled.program(), lr_factors(compiled, spec)
+    """Replica 0 is made of the modules themselves, the others of copies; UsageError for what does not fit together.
+
+    program: what the stages must be able to run.
+    """
+    factors = lr_factors(compiled, spec)
     parts, weights, updates = [], [], []
     for stage, module in enumerate(modules):
-        own = module if number == 0 else copy.deepcopy(module)
-        part = build_stage(platform, program, stage, own, spec, loss)
-        parts.append(part)
-        weights.append(StageWeights(part.arena, program, compiled.versions[stage], stage))
-        updates.append(StageUpdates(program, weights[-1], spec, _planned(compiled, stage, factors[stage])))
+        with naming_what_is_built(f"stage {stage} of replica {number}"):
+            own = module if number == 0 else copy.deepcopy(module)
+            part = build_stage(platform, program, stage, own, spec, loss)
+            parts.append(part)
+            weights.append(StageWeights(part.arena, program, program.versions[stage], stage, platform.apart(part)))
+            planned = _planned(compiled, stage, factors[stage])
+            updates.append(StageUpdates(program, weights[-1], spec, planned, platform.counts_on_device))
     if program.write == "racy" and not all(update.concurrent for update in updates):
         raise UsageError(
             f"optimizer {spec.use} takes one step at a time, and `write: racy` takes several at once",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,13 @@ from asyncpipe.runtime.delays import Delays
 from asyncpipe.runtime.divergence import DivergenceRecord, DivergenceSampler
 from asyncpipe.runtime.evaluation import Evaluation, evaluate
 from asyncpipe.runtime.learning_rate import LearningRate, StatedRate, read_rate
+from asyncpipe.runtime.numerics import read_numerics
 from asyncpipe.runtime.optimizers import OptimizerSpec
-from asyncpipe.runtime.replicas import ReplicaGroup, Synchroniser, make_synchroniser, share_out
+from asyncpipe.runtime.replicas import ReplicaGroup, Synchroniser, share_out
 from asyncpipe.runtime.stage import Loss
 from asyncpipe.runtime.stage_functions import StageFunctions
 from asyncpipe.runtime.staleness import StalenessRecord
+from asyncpipe.runtime.stopwatch import Stopwatch
 from asyncpipe.runtime.threads import Hook
 from asyncpipe.schedule import Costs, Schedule, load
 from asyncpipe.schedule.counts import MOST_STAGES, require_count
@@ -40,37 +43,21 @@ from asyncpipe.training.adopt import Mark, adopt_weights, mark_of
 from asyncpipe.training.auto_rate import lr_factors
 from asyncpipe.training.counting import SampleCounter, counted
 from asyncpipe.training.delays import Pairs, forward_seconds, parse_disturbance
+from asyncpipe.training.fit_report import FitReport
 from asyncpipe.training.log_facts import log_header
+from asyncpipe.training.model_checks import refuse_changed_model, refuse_tied_stages
+from asyncpipe.training.phases import Phases, compiled_phases, widest
+from asyncpipe.training.refusals import refuse_for_platform
 from asyncpipe.training.replica import Replica, build_replica
 from asyncpipe.training.sessions import Sessions, make_sessions
 from asyncpipe.training.stages import stage_modules
-from asyncpipe.training.virtual_time import Pace, pace_of
-from asyncpipe.verify.trainable import slow_pushes, untrainable
+from asyncpipe.training.virtual_time import pace_of
+from asyncpipe.verify.trainable import untrainable
 
 __all__ = ["FitReport", "Trainer"]
 
 Batches = Iterable[tuple[Any, Any]]
 Layer = tuple[str, nn.Sequential]
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """What one `fit` did: microbatches and updates, samples, seconds, and the loss of every microbatch in order."""
-
-    microbatches: int
-    updates: int
-    samples: int
-    wall_s: float
-    losses: tuple[float, ...] = field(repr=False)
-    intra_op_threads: int
-    virtual_time: float | None = None
-    """Cost units that the run took, on a back end with virtual time."""
-    pace: Pace | None = None
-    """The same in units of T, and the throughput."""
-
-    @property
-    def train_loss(self) -> float:
-        return sum(self.losses) / len(self.losses)
 
 
 @dataclass(repr=False)
@@ -82,8 +69,11 @@ class Trainer:
     torch.optim.Adagrad`); with `"lr": {"auto": 0.1}` each stage takes the part of 0.1 that its staleness leaves
     stable; `backend` is serial, threads or auto. A model is cut into stages at the children of nn.Sequential; another
     module is one layer. One in `measure_every` microbatches (0: none) is measured for `trainer.divergence`.
-    `delays`, `stragglers`, `record` and `replay` are in docs/running.md. Raises UsageError or ScheduleError for what
-    does not fit together.
+    `delays`, `stragglers`, `record` and `replay` are in docs/running.md; a `stopwatch` times every action. Phases of
+    the schedule that are shares of the training are those of `updates_planned`, or else of the first `fit`. `numerics`
+    are autocast, dtype, memory_format and compile as a job has them; the model is converted at once. `emulate`,
+    `period`, `data` and `executables` are for streams and graph (docs/cuda.md). Raises UsageError or ScheduleError for
+    what does not fit together.
     """
 
     model: nn.Module
@@ -98,12 +88,17 @@ class Trainer:
     hook: Hook | None = None
     measure_every: int = 0
     emulate: bool = False
-    period: int = 8
+    period: int | None = None
     delays: Pairs = ()
     stragglers: Pairs = ()
     delay_seed: int = 0
     record: str | Path | None = None
     replay: str | Path | None = None
+    stopwatch: Stopwatch | None = None
+    updates_planned: int | None = None
+    numerics: Mapping[str, str] = field(default_factory=dict)
+    data: str = "auto"
+    executables: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
@@ -113,11 +108,17 @@ class Trainer:
             hint = "as in loss=torch.nn.functional.cross_entropy"
             raise UsageError(f"loss: expected a function of (output, target), found {self.loss!r}", hint)
         require_count("stages", self.stages, MOST_STAGES)
+        require_count("executables", self.executables, 4)
         if not isinstance(self.schedule, Schedule):
             self.schedule = load(self.schedule)
         if not_yet := untrainable(self.schedule):
             raise ScheduleError(not_yet)
-        self.platform, self.run_backend = choose_backend(self.backend, self.emulate, self.period)
+        numerics = read_numerics(self.numerics)
+        self.platform, self.run_backend = choose_backend(
+            self.backend, self.emulate, self.period, numerics, self.data, self.executables
+        )
+        numerics.convert(self.model)
+        self.loss = numerics.loss(self.loss)
         self._refuse_host_measurements()
         self.spec = optimizer_spec(self.optimizer)
         self.rate = self.learning_rate or LearningRate(self.spec.lr)
@@ -128,7 +129,7 @@ class Trainer:
         self.compiled: Compiled | None = None
         self.replicas: list[Replica] = []
         self.left: Mark | None = None
-        self.synchroniser: Synchroniser | None = None
+        self.phases: Phases | None = None
         self.staleness = StalenessRecord()
         self.divergence = DivergenceRecord()
         self.microbatches = 0
@@ -152,6 +153,11 @@ class Trainer:
         return self.replicas[0].parts if self.replicas else []
 
     @property
+    def synchroniser(self) -> Synchroniser | None:
+        """What keeps the replicas together in the phase that was trained last; None for one replica."""
+        return self.phases.synchroniser if self.phases else None
+
+    @property
     def has_virtual_time(self) -> bool:
         return resolve_backend(self.backend) == "serial"
 
@@ -163,28 +169,29 @@ class Trainer:
                 adopt_weights(self.replicas, self.synchroniser)
             return self.compiled
         assert isinstance(self.schedule, Schedule)
-        layers = _layers(self.model)
+        layers, sample = _layers(self.model), self.platform.numerics.inputs(sample)
         cut = cut_stages(self.schedule, self.stages, len(layers), lambda: _layer_costs(layers, sample))
         compiled = compile_schedule(self.schedule, len(cut), self.costs)
-        if sends := slow_pushes(compiled):
-            raise ScheduleError(sends)
+        phases = compiled_phases(compiled)
+        refuse_for_platform(self.platform, phases)
         self.disturbance.check(compiled.program())
         self.cut = [[layers[i] for i in part] for part in cut]
-        self._build(compiled, sample)
+        self._build(phases, sample)
         self.compiled = compiled
         return compiled
 
-    def _build(self, compiled: Compiled, sample: Any) -> None:
+    def _build(self, phases: Sequence[Compiled], sample: Any) -> None:
         if not self.model.training:
             self.model.train()
         refuse_tied_stages(self.cut)
         parts = [nn.Sequential(*(child for _, layer in part for child in layer)) for part in self.cut]
-        modules = stage_modules(compiled.program(), parts, sample)
+        compiled, program = phases[-1], widest(phases)
+        modules = stage_modules(program, parts, sample)
         # The others are copied before replica 0 moves the model's parameters into its arenas.
         numbers = range(compiled.schedule.replicas.count - 1, -1, -1)
-        made = [build_replica(self.platform, modules, compiled, self.spec, self.loss, number) for number in numbers]
-        self.replicas = made[::-1]
-        self.synchroniser = make_synchroniser(compiled.program(), self.replicas[0].weights, torch.initial_seed())
+        build = partial(build_replica, self.platform, modules, compiled, program, self.spec, self.loss)
+        self.replicas = [build(number) for number in numbers][::-1]
+        self.phases = Phases(phases, self.updates_planned, self.replicas[0].weights, torch.initial_seed())
         self.staleness = StalenessRecord(compiled.stages)
         self.divergence = DivergenceRecord(compiled.stages)
 
@@ -202,9 +209,36 @@ class Trainer:
         they have the same weights.
         """
         count, sample, stream = counted(batches, microbatches)
-        compiled = self.prepare(sample)
+        sample = self.platform.numerics.inputs(sample)
+        self.prepare(sample)
         samples = SampleCounter()
-        group = self._group(compiled, samples.over(stream), count, sample)
+        fed = samples.over(stream)
+        reports = [self._fit_part(phase, part, fed, sample, poll) for phase, part in self._parts(count)]
+        return replace(FitReport.of(reports), samples=samples.count)
+
+    def parts_of(self, microbatches: int) -> list[int]:
+        """Where phases of the schedule cut the next `microbatches` of a prepared trainer: one `fit` trains each."""
+        return [each * len(self.replicas) for _, each in self._parts(microbatches)]
+
+    def _parts(self, count: int) -> list[tuple[int, int]]:
+        """(phase, microbatches of each replica)."""
+        assert self.phases is not None
+        replicas = len(self.replicas)
+        if count < replicas:
+            raise UsageError(f"{replicas} replicas need as many batches, found {count}", "give more, smaller batches")
+        return list(self.phases.parts(self.updates, count // replicas))
+
+    def _fit_part(
+        self,
+        phase: int,
+        each: int,
+        batches: Iterator[tuple[Any, Any]],
+        sample: Any,
+        poll: Callable[[ReplicaGroup], None] | None,
+    ) -> FitReport:
+        """`each` microbatches of each replica, in one run."""
+        assert self.phases is not None
+        group = self._group(*self.phases.enter(phase), batches, each, sample)
         program = group.program
         threads = self.intra_op_threads or default_threads(self.backend, program)
         try:
@@ -213,21 +247,13 @@ class Trainer:
             self._count_what_was_done(group)
             raise
         losses = tuple(loss for losses in zip(*(e.losses for e in group.executions), strict=True) for loss in losses)
+        updates = program.updates or 0
         self.microbatches += len(losses)
-        self.updates += program.updates or 0
+        self.updates += updates
         for execution in group.executions:
             self.staleness.add(execution)
             self.divergence.add(execution.divergence)
-        return FitReport(
-            len(losses),
-            program.updates or 0,
-            samples.count,
-            wall,
-            losses,
-            threads,
-            group.clock.now().virtual,
-            pace_of(group),
-        )
+        return FitReport(len(losses), updates, 0, wall, losses, threads, group.clock.now().virtual, pace_of(group))
 
     def _count_what_was_done(self, group: ReplicaGroup) -> None:
         """The updates of a run that failed stay in the weights, so that a later `fit` goes on behind them."""
@@ -237,7 +263,8 @@ class Trainer:
 
     def _run(self, group: ReplicaGroup, threads: int, poll: Callable[[ReplicaGroup], None] | None) -> float:
         """The seconds that it took; afterwards all replicas have the same weights."""
-        with self.sessions.around(group, self.run_backend, self.model) as (used, backend):
+        timed = group if self.stopwatch is None else self.platform.timed(group, self.stopwatch)
+        with self.sessions.around(timed, self.run_backend, self.model) as (used, backend):
             start = time.perf_counter()
             with intra_op(threads), entered(autocast_of_this_thread()):
                 try:
@@ -246,8 +273,8 @@ class Trainer:
                     for replica in self.replicas:
                         replica.drop()
                     # After a failure too: the model is replica 0, and must not be one of several that disagree.
-                    if self.synchroniser is not None:
-                        self.synchroniser.drain([replica.weights for replica in self.replicas])
+                    if group.synchroniser is not None:
+                        group.synchroniser.drain([replica.weights for replica in self.replicas])
                     self.left = mark_of(self.replicas[0])
                     if poll is not None:
                         poll(group)
@@ -272,15 +299,19 @@ class Trainer:
         threads = self.intra_op_threads or default_threads(self.backend, program)
         return log_header(program, modules, self.spec, resolve_backend(self.backend), threads)
 
-    def _group(self, compiled: Compiled, batches: Iterator[tuple[Any, Any]], count: int, sample: Any) -> ReplicaGroup:
+    def _group(
+        self,
+        compiled: Compiled,
+        synchroniser: Synchroniser | None,
+        batches: Iterator[tuple[Any, Any]],
+        each: int,
+        sample: Any,
+    ) -> ReplicaGroup:
         """One run of all replicas, with the batches dealt out among them."""
         replicas = len(self.replicas)
-        each = count // replicas
-        if each == 0:
-            raise UsageError(f"{replicas} replicas need as many batches, found {count}", "give more, smaller batches")
         dealt = share_out(islice(batches, each * replicas), replicas)
-        if self.synchroniser is not None:
-            self.synchroniser.restart()
+        if synchroniser is not None:
+            synchroniser.restart()
         rate = self._rate_after(self.updates)
         clock, before = RunClock(), self.microbatches // replicas
         feeds = [self.platform.feed(dealt.of(number), each) for number in range(replicas)]
@@ -288,7 +319,7 @@ class Trainer:
             replica.execution(compiled, each, feed, rate, clock, DivergenceSampler(self.measure_every, before))
             for replica, feed in zip(self.replicas, feeds, strict=True)
         ]
-        return ReplicaGroup(executions, self.synchroniser, self._delays(executions[0].program, sample))
+        return ReplicaGroup(executions, synchroniser, self._delays(executions[0].program, sample))
 
     def _delays(self, program: Program, sample: Any) -> Delays | None:
         """Those of one run; for real delays in units of T, a forward pass is timed before the first run."""
@@ -307,7 +338,7 @@ class Trainer:
 
     def evaluate(self, batches: Batches) -> Evaluation:
         """{"loss", "accuracy"} over the batches, in evaluation mode; accuracy is None where targets are no classes."""
-        return evaluate(self.model, self.loss, batches)
+        return evaluate(self.model, self.loss, batches, self.platform.numerics)
 
     @property
     def lr_factors(self) -> tuple[float, ...]:
@@ -333,33 +364,6 @@ def optimizer_spec(options: Mapping[str, Any]) -> OptimizerSpec:
     arithmetic, precision = rest.pop("arithmetic", "default"), rest.pop("precision", "plain")
     rate = read_rate(lr, "optimizer") if isinstance(lr, Mapping) else StatedRate(lr)
     return OptimizerSpec(use, rate.lr, rest, arithmetic, precision, rate.auto)
-
-
-def refuse_tied_stages(cut: list[list[Layer]]) -> None:
-    """AP601's runtime twin: one parameter in two stages would get two optimizers and two staleness values."""
-    owner: dict[int, int] = {}
-    for number, part in enumerate(cut):
-        for _, module in part:
-            for name, parameter in module.named_parameters():
-                other = owner.setdefault(id(parameter), number)
-                if other != number:
-                    raise UsageError(
-                        f"parameter {name} is tied between the stages {other} and {number}",
-                        "cut the model so that tied parameters share a stage, or use --stages 1",
-                    )
-
-
-def refuse_changed_model(parts: Sequence[StageFunctions]) -> None:
-    """The slots share the weights that the model had at its first `fit`; other ones would not be trained."""
-    for stage in parts:
-        known = zip(stage.arena.names, stage.arena.views, stage.trainable, strict=True)
-        found = dict(stage.module.named_parameters(remove_duplicate=False))
-        for name, view, trainable in known:
-            if found[name].data_ptr() != view.data_ptr() or found[name].requires_grad != trainable:
-                raise UsageError(
-                    f"parameter {name} of stage {stage.number} was replaced, frozen or thawed since the first fit",
-                    "make a new Trainer for the changed model",
-                )
 
 
 def _layers(model: nn.Module) -> tuple[Layer, ...]:

@@ -9,6 +9,7 @@ from asyncpipe.ir import Op
 from asyncpipe.passes.diagram import Diagram
 from asyncpipe.passes.names import instance_names, span_of, stages_text
 from asyncpipe.schedule import Schedule, StreamGroup
+from asyncpipe.verify.phases import phase_findings
 
 __all__ = ["check_copies", "check_meaning"]
 
@@ -26,6 +27,7 @@ def check_meaning(schedule: Schedule, stages: int, report: Report) -> bool:
         *_aux(schedule, stages),
         *_commit(schedule),
         *_settings(schedule),
+        *phase_findings(schedule),
     ]
     for diagnostic in found:
         report.add(diagnostic)

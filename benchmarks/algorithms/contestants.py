@@ -57,11 +57,13 @@ def pipelined(backwards: int) -> Callable[[float], float]:
 
 
 _TWO_WORKERS = "streams.worker.count=2"
+_LATER = "phases="
+"""The steady state: what comes after the first half of the training."""
 _ALL = (
     Contestant("sgd", "main", synchronous(1)),
     Contestant("ddp", "replica[0]", synchronous(WORKERS)),
-    Contestant("lapsgd", "replica[0].worker[0]", independent(WORKERS), (_TWO_WORKERS,)),
-    Contestant("lppsgd", "replica[0].worker[0]", coupled(2, 2), (_TWO_WORKERS, "in_flight=3")),
+    Contestant("lapsgd", "replica[0].worker[0]", independent(WORKERS), (_TWO_WORKERS, _LATER)),
+    Contestant("lppsgd", "replica[0].worker[0]", coupled(2, 2), (_TWO_WORKERS, "in_flight=3", _LATER)),
     Contestant("async-lu", "backward[0]", pipelined(2)),
     Contestant("layup", "replica[0]", independent(WORKERS)),
 )

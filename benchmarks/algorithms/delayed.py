@@ -65,7 +65,8 @@ def run_delayed(trial: DelayTrial, contestant: Contestant, job: Job) -> dict[str
     replicas = schedule.replicas.count
     each = math.ceil(trial.budget * contestant.rate(0.0) / replicas) + 16
     sample, _ = next(job.batches(UPDATE_BATCH, trial.seed))
-    clock = VirtualClock(trainer, trainer.prepare(sample).program(each), UPDATE_BATCH)
+    trainer.prepare(sample)
+    clock = VirtualClock(trainer, each, UPDATE_BATCH)
     observer = _Deadline(trainer, clock, split_batches(job.test), UPDATE_BATCH, each * replicas * UPDATE_BATCH + 1)
     observer.budget = trial.budget
     trainer.hook = observer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +11,7 @@ from job import UPDATE_BATCH
 from asyncpipe import Trainer
 from asyncpipe.data.batches import Batches
 from asyncpipe.data.dataset import Split
-from asyncpipe.ir import Action, Op, Program, replay_replicas
+from asyncpipe.ir import Action, Op, replay_replicas
 from asyncpipe.runtime.delays import VirtualDelays
 from asyncpipe.runtime.replicas import mean_of
 
@@ -27,18 +27,31 @@ class VirtualClock:
     Time 1 is one forward of UPDATE_BATCH samples through the whole model, T in the papers; work is linear in samples.
     """
 
-    def __init__(self, trainer: Trainer, program: Program, size: int) -> None:
-        delays = VirtualDelays(trainer.disturbance.virtual(program, 0))
-        forward = sum(program.costs[Op.F]) * program.unit
-        self.unit = delays.tick / forward * Fraction(size, UPDATE_BATCH)
-        self._ends = (found for found in replay_replicas(program, delays.hold, delays.cost) if found[1].ends)
+    def __init__(self, trainer: Trainer, each: int, size: int) -> None:
+        self.trainer, self.size = trainer, size
+        self._ends = self._follow_phases(each)
         self.now = 0.0
+
+    def _follow_phases(self, each: int) -> Iterator[tuple[int, int, Action, Fraction]]:
+        """(replica, stream, action, time) of every end; a phase begins when the one before has drained."""
+        assert self.trainer.phases is not None
+        began = time = Fraction(0)
+        for phase, count in list(self.trainer.phases.parts(0, each)):
+            program = self.trainer.phases.compiled[phase].program(count)
+            delays = VirtualDelays(self.trainer.disturbance.virtual(program, 0))
+            forward = sum(program.costs[Op.F]) * program.unit
+            unit = delays.tick / forward * Fraction(self.size, UPDATE_BATCH)
+            for replica, event in replay_replicas(program, delays.hold, delays.cost):
+                time = began + event.time * unit
+                if event.ends:
+                    yield replica, event.stream, event.action, time
+            began = time
 
     def follow(self, stream: int, action: Action) -> int:
         """The action ends now; returns in which replica."""
-        replica, event = next(self._ends)
-        assert (event.stream, event.action) == (stream, action)
-        self.now = float(event.time * self.unit)
+        replica, planned, its_action, time = next(self._ends)
+        assert (planned, its_action) == (stream, action)
+        self.now = float(time)
         return replica
 
 

@@ -69,7 +69,8 @@ def run_trial(trial: Trial, schedule: Schedule, job: Job) -> dict[str, Any]:
 def _observe(trainer: Trainer, trial: Trial, job: Job, size: int, each: int) -> Observer:
     """Hangs an observer into a trainer that is to run `each` microbatches in every replica."""
     sample, _ = next(job.batches(size, trial.seed))
-    clock = VirtualClock(trainer, trainer.prepare(sample).program(each), size)
+    trainer.prepare(sample)
+    clock = VirtualClock(trainer, each, size)
     test = split_batches(job.test, TEST_WHILE_TRAINING)
     trainer.hook = observer = Observer(trainer, clock, test, size, trial.samples // EVALUATIONS)
     return observer

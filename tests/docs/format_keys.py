@@ -13,8 +13,8 @@ from asyncpipe.schedule.variants import Boolean, OneKey
 
 __all__ = ["FormatKey", "format_keys"]
 
-_UNLISTED = ("expect.costs",)
-"""Its keys are those of `costs`."""
+_UNLISTED = ("expect.costs", "phases.update", "phases.replicas")
+"""Their keys are those of `costs`, `update` and `replicas`."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from asyncpipe.schedule.job import LOSSES, JobSpec, job_library, job_text, read_
 from asyncpipe.schedule.load import load_text
 from asyncpipe.schedule.rule import BodyEntry, parse_rule
 from asyncpipe.schedule.source import Report
-from asyncpipe.schedule.spec import DEFAULT_ORDER, Aux, Paper, Recompute, Replicas, Sync, Transform
+from asyncpipe.schedule.spec import DEFAULT_ORDER, Aux, Paper, Phase, Recompute, Replicas, Sync, Transform
 from asyncpipe.tables.generate import NAMES, rows
 from tests.schedule.expressions import arithmetic
 
@@ -118,6 +118,12 @@ def syncs() -> st.SearchStrategy[Sync]:
     )
 
 
+def phases() -> st.SearchStrategy[Phase]:
+    shares = st.fractions(0, 1, max_denominator=1000).filter(lambda share: 0 < share < 1)
+    scopes = st.none() | st.sampled_from(["all", "partition", "alternate"])
+    return st.builds(Phase, st.integers(1, 10**6) | shares, scopes, st.none() | syncs())
+
+
 @st.composite
 def schedules(draw: st.DrawFn) -> Schedule:
     names = draw(st.lists(st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,8}", fullmatch=True), min_size=1, unique=True))
@@ -142,6 +148,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
         aux=draw(st.just(Aux()) | st.builds(Aux, st.sampled_from(["local", "synthetic"]), SPANS)),
         recompute=draw(st.just(Recompute()) | st.builds(Recompute, st.sampled_from(["full", "invert"]), SPANS)),
         replicas=draw(st.just(Replicas()) | st.builds(Replicas, st.integers(1, 65_536), syncs())),
+        phases=draw(st.lists(phases(), max_size=2).map(tuple)),
         costs=draw(costs()),
         expect=draw(
             st.none()
@@ -220,6 +227,7 @@ def test_defaults_are_written_out() -> None:
 def test_keys_come_in_the_order_of_the_format() -> None:
     optional = ["costs.F=2", "in_flight=3", "description=all of it", "expect.stages=3", "aux.gradient=local"]
     optional += ["recompute=full", "replicas={count: 2, sync: {average: 4}}"]
+    optional += ["phases=[{until: 1/2, replicas: {sync: {average: 1}}}]"]
     text = str(load("sgd-ready", optional))
     keys = [line.partition(":")[0] for line in text.splitlines() if line[0].isalpha()]
     order = [key.name for key in SCHEDULE.keys]
@@ -247,6 +255,7 @@ def test_every_field_of_a_schedule_is_in_its_text() -> None:
         "aux": Aux("local"),
         "recompute": Recompute("full"),
         "replicas": Replicas(2, Sync("average", 3)),
+        "phases": (Phase(Fraction(1, 2), "all"), Phase(7, None, Sync("average", 3))),
         "costs": Costs((("F", (Fraction(1),)),)),
         "expect": Expect(3),
     }

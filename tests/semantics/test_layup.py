@@ -46,7 +46,7 @@ def test_pushes_conserve_the_weights_and_the_weighted_mean(granularity: str, cos
 
 @pytest.mark.parametrize("granularity", ["stage", "model"])
 def test_no_share_is_lost_where_pushes_meet_on_threads(granularity: str) -> None:
-    model, data = network(1), batches(4000)
+    model, data = network(1), batches(2000)
     overrides = ["replicas.count=4", f"replicas.sync.push.granularity={granularity}"]
     optimizer = {"use": "sgd", "lr": 0.0}
     # A thread for each stream, whatever the machine has.

@@ -33,8 +33,8 @@ ELSEWHERE = {
 
 CHANGES: dict[str, dict[str, Any]] = {
     "diloco": {"replicas": {"count": 2, "sync": {"outer": {"every": 4}}}},
-    "lapsgd": {"replicas": {"sync": {"average": {"every": 4}}}},
-    "lppsgd": {"replicas": {"sync": {"average": {"every": 8}}}},
+    "lapsgd": {"replicas": {"sync": {"average": {"every": 4}}}, "phases": []},
+    "lppsgd": {"replicas": {"sync": {"average": {"every": 8}}}, "phases": []},
     "local-sgd": {"replicas": {"count": 2, "sync": {"average": 4}}},
 }
 """Several rounds within the few microbatches of a test."""

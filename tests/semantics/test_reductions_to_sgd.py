@@ -35,7 +35,7 @@ def accumulated(model: nn.Module, data: list[Batch], every: int = 1, reduce: str
 def test_a_barrier_makes_every_asynchronous_schedule_sgd(name: str) -> None:
     """Streams of all kinds then take turns; LAPSGD's processes share their momentum here, DC-ASGD corrects nothing."""
     rules = [*(str(rule) for rule in load(name).rules), BARRIER]
-    alone = ["update.owner=shared"] + ([] if load(name).replicas.count == 1 else ["replicas=null"])
+    alone = ["update.owner=shared"] + ([] if load(name).replicas.count == 1 else ["replicas=null", "phases="])
     schedule = load(name, [f"rules={json.dumps(rules)}", *alone, "gradient=[]"])
     model, reference, data = network(3), network(3), batches(10)
     trainer = trained(model, schedule, data)

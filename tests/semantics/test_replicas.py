@@ -146,7 +146,7 @@ def test_lapsgd_adds_the_mean_minus_its_snapshot_to_what_was_learned_meanwhile()
             changes = [[a - p.detach() for a, p in zip(average, worker.parameters, strict=True)] for worker in workers]
     for worker, change in zip(workers, changes, strict=True):
         worker.set([p.detach() + c for p, c in zip(worker.parameters, change, strict=True)])
-    overrides = ["streams.worker.count=1", "update.owner=shared", "weights.backward=same", "costs={SYNC: 4}"]
+    overrides = ["streams.worker.count=1", "update.owner=shared", "weights.backward=same", "costs={SYNC: 4}", "phases="]
     sync = "replicas.sync.average={every: 2, blocking: false}"
     trained(model, load("lapsgd", [*overrides, sync]), data)
     assert_same(model, [mean([worker.parameters for worker in workers])])
@@ -167,7 +167,7 @@ def test_lapsgd_workers_share_parameters_within_a_replica_and_a_mean_across() ->
             for worker in workers:
                 pairs = zip(worker.parameters, average, strict=True)
                 worker.set([p.detach() + (value - p.detach()) for p, value in pairs])
-    trained(model, load("lapsgd", ["streams.worker.count=2", "replicas.sync.average.every=4"]), data)
+    trained(model, load("lapsgd", ["streams.worker.count=2", "replicas.sync.average.every=4", "phases="]), data)
     assert_same(model, [mean([worker.parameters for worker in workers])])
 
 
@@ -191,7 +191,7 @@ def test_no_update_on_threads_is_lost_to_a_mean_that_comes_in_meanwhile(write: s
     model = nn.Sequential(nn.Linear(5, 4, dtype=torch.float64))
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
-    overrides = ["streams.worker.count=1", "update.owner=shared", f"update.write={write}"]
+    overrides = ["streams.worker.count=1", "update.owner=shared", f"update.write={write}", "phases="]
     schedule = load("lapsgd", [*overrides, "replicas.sync.average.every=1"])
     optimizer = {"use": SlowStep, "lr": 1.0}
     # A thread for each stream, whatever the machine has.

@@ -134,7 +134,7 @@ def test_a_worker_of_passm_changes_its_block_and_nothing_else() -> None:
 
 def test_lppsgd_updates_everything_and_its_block_by_turns() -> None:
     stages, workers, count = 4, 4, 16
-    schedule = load("lppsgd", ["replicas.count=1"])
+    schedule = load("lppsgd", ["replicas.count=1", "phases="])
     found = changes(network(stages), schedule, count)
     every = [m // workers % 2 == 0 for m in range(count)]
     updated = {Action(k, Op.U, m) for m in range(count) for k in range(stages) if every[m] or k == m % workers}
