@@ -6,6 +6,7 @@ from asyncpipe.ir.partition import Blocks
 from asyncpipe.ir.program import Instruction, Kind, Launch, Program, ProgramStream
 from asyncpipe.ir.replay import Event, TicksOf, replay, replay_replicas
 from asyncpipe.ir.table import Cell, Table, TableStream
+from asyncpipe.ir.timed import DeviceClock, TimedAction, TimedRun
 
 __all__ = [
     "AUTHORED",
@@ -13,6 +14,7 @@ __all__ = [
     "Action",
     "Blocks",
     "Cell",
+    "DeviceClock",
     "Event",
     "Instruction",
     "Kind",
@@ -23,6 +25,8 @@ __all__ = [
     "Table",
     "TableStream",
     "TicksOf",
+    "TimedAction",
+    "TimedRun",
     "parse_action",
     "parse_program",
     "parse_relative",
