@@ -1,19 +1,20 @@
 """Compiles the fused kernels without a GPU and prints what their cubins hold, as JSON.
 
-python -m tests.kernels.compile_report ARCHITECTURE NAME ... [--misalign TENSOR]
+python -m tests.kernels.compile_report '{"architecture": 90, "names": ["sgd", "adam"], "misalign": null}' ...
 
-A process of its own: other tests interpret the kernels, and Triton decides between the two when they are imported.
+A list with one report for each argument: names of variants, and perhaps a tensor to cut at one element, past the checks
+of FusedUpdate. A process of its own: other tests interpret the kernels, and Triton decides between the two when they
+are imported.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from asyncpipe.kernels.fused.launch import FusedUpdate, new_counters
 from asyncpipe.kernels.fused.requirements import COUNTERS
 from asyncpipe.kernels.fused.scalars import Scalars
 from asyncpipe.kernels.fused.table import GradientTable
+from asyncpipe.kernels.stamps.rows import StampRows
 from tests.kernels.sass import count, disassemble, path_of_wide_accesses, resources
 from tests.kernels.variants import VARIANTS, Variant
 
@@ -42,23 +44,21 @@ LENGTHS_OF_COUNTERS = {"reads": 2, "histogram": 8}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("architecture", type=int)
-    parser.add_argument("--misalign", help="a tensor to cut at one element, past the checks of FusedUpdate")
-    parser.add_argument("names", nargs="+", help="variants")
-    given = parser.parse_args()
-    report: dict[str, Any] = {
-        "missing": missing_tool(given.architecture),
-        "architecture": given.architecture,
-        "triton": triton.__version__,
-        "rules": [*RULES],
-        "kernels": [],
-    }
-    if not report["missing"]:
-        with compiling_for(given.architecture), tempfile.TemporaryDirectory() as folder:
-            for name in given.names:
-                report["kernels"] += rows(name, given.misalign, Path(folder) / "kernel.cubin")
-    json.dump(report, sys.stdout)
+    json.dump([report(**json.loads(argument)) for argument in sys.argv[1:]], sys.stdout)
+
+
+def report(architecture: int, names: Iterable[str], misalign: str | None) -> dict[str, Any]:
+    """What the cubins of these variants hold, or which tool is missing."""
+    missing = missing_tool(architecture)
+    kernels: list[dict[str, Any]] = []
+    stamp = None
+    if not missing:
+        with compiling_for(architecture), tempfile.TemporaryDirectory() as folder:
+            for name in names:
+                kernels += rows(name, misalign, Path(folder) / "kernel.cubin")
+            stamp = stamp_row(Path(folder) / "kernel.cubin")
+    said = {"missing": missing, "architecture": architecture, "triton": triton.__version__}
+    return {**said, "rules": [*RULES], "kernels": kernels, "stamp": stamp}
 
 
 def missing_tool(architecture: int) -> str | None:
@@ -83,6 +83,19 @@ def rows(name: str, misalign: str | None, cubin: Path) -> Iterator[dict[str, Any
             "instructions": count(instruction for block in blocks for instruction in block.instructions),
             "whole_block": count(path_of_wide_accesses(blocks)),
         }
+
+
+def stamp_row(cubin: Path) -> dict[str, Any]:
+    """The same of the time stamps, with the special registers that they read."""
+    kernel = StampRows(64, 8, CPU).compile()
+    cubin.write_bytes(kernel.asm["cubin"])
+    blocks = disassemble(triton.knobs.nvidia.nvdisasm.path, cubin)
+    return {
+        "threads": 32 * kernel.metadata.num_warps,
+        "resources": resources(triton.knobs.nvidia.cuobjdump.path, cubin),
+        "instructions": count(instruction for block in blocks for instruction in block.instructions),
+        "registers": sorted(re.findall(r"%(globaltimer|smid)\b", kernel.asm["ptx"])),
+    }
 
 
 def compile_variant(variant: Variant, misalign: str | None) -> list[Any]:

@@ -58,8 +58,9 @@ def table(version: str, kernels: Sequence[Mapping[str, Any]]) -> str:
 
 def main() -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TRITON_")}
-    command = [sys.executable, "-m", "tests.kernels.compile_report", str(ARCHITECTURE), *VARIANTS]
-    report = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    asked = {"architecture": ARCHITECTURE, "names": [*VARIANTS], "misalign": None}
+    command = [sys.executable, "-m", "tests.kernels.compile_report", json.dumps(asked)]
+    (report,) = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
     if report["missing"]:
         sys.exit(report["missing"])
     version = ".".join(report["triton"].split(".")[:2])
