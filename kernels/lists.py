@@ -17,7 +17,7 @@ def as_real(tensors: list[Tensor]) -> list[Tensor]:
     return [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
 
 
-def scale(tensors: list[Tensor], factor: float) -> None:
+def scale(tensors: list[Tensor], factor: float | Tensor) -> None:
     """Multiply in place, with the bits of `tensor.mul_(factor)`."""
     if tensors[0].dtype not in HALF_PRECISION:
         torch._foreach_mul_(tensors, factor)

@@ -29,7 +29,7 @@ def muon(
     momentum_buffers: list[Tensor],
     steps: Sequence[int],
     *,
-    lr: float,
+    lr: float | Tensor,
     weight_decay: float = 0.1,
     momentum: float = 0.95,
     nesterov: bool = True,
@@ -39,7 +39,8 @@ def muon(
     adjust_lr_fn: str | None = None,
     batched: bool = False,
 ) -> None:
-    """Update `parameters`, each `is_matrix` and real; buffers start at zero, `steps` is not read.
+    """Update `parameters`, each `is_matrix` and real; buffers start at zero, `steps` is not read. `lr` may be a tensor
+    (), as a captured one is.
 
     `batched` makes matrices of one shape orthogonal together: three to five times as fast for many small ones, but
     oneDNN chooses other kernels for batches, and last bits differ at times. Without it the bits are those of
@@ -54,7 +55,14 @@ def muon(
     updates = _in_stacks(matrices, solve) if batched else [solve(matrix) for matrix in matrices]
     scale(parameters, 1 - lr * weight_decay)
     for parameter, update in zip(parameters, updates, strict=True):
-        parameter.add_(update.reshape(parameter.shape), alpha=-lr * _rate_ratio(update, adjust_lr_fn))
+        _move(parameter, update.reshape(parameter.shape), lr * _rate_ratio(update, adjust_lr_fn))
+
+
+def _move(parameter: Tensor, update: Tensor, rate: float | Tensor) -> None:
+    if isinstance(rate, Tensor):
+        parameter.addcmul_(update.to(parameter.dtype), rate.to(parameter.dtype), value=-1)
+    else:
+        parameter.add_(update, alpha=-rate)
 
 
 def orthogonalize(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:

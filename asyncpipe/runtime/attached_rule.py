@@ -37,6 +37,7 @@ class AttachedRule:
     """
 
     concurrent = True
+    generators: Sequence[torch.Generator] = ()
 
     def __init__(
         self, arena: Arena, use: str, options: Mapping[str, object], arithmetic: Arithmetic, attachments: Attachments
@@ -54,6 +55,7 @@ class AttachedRule:
         ours = ("weight_decay", "maximize", "nesterov")
         inner = {name: value for name, value in values.items() if name not in ours} | {"weight_decay": 0.0}
         self._rule = BuiltinRule(arena, use, inner, arithmetic)
+        self.repeats = self._rule.repeats
         self._drift = StateArena(arena.layout, widened) if attachments.drift_decay is not None else None
 
     @property

@@ -13,6 +13,7 @@ from torch import Tensor
 from asyncpipe.errors import InternalError, UsageError
 from asyncpipe.kernels.transforms import staleness_rate
 from asyncpipe.runtime.arena import Arena
+from asyncpipe.runtime.version_counters import VersionCounters
 
 __all__ = ["Attachments", "TransformName"]
 
@@ -34,6 +35,8 @@ class Attachments:
     version: int64 (1), counts these updates; reads: int64 (microbatches), the versions that their forwards found;
         histogram: int64 (h), counts of the measured staleness, the last for all that is longer.
     atomic: the change is added atomically, so that no update of another stream is lost.
+    counters: count these updates and their staleness on the device, with the `reads` that each step is given; the rate
+        stays that of the planned `staleness`.
 
     A view without a gradient stays in every arena.
     """
@@ -54,6 +57,7 @@ class Attachments:
     reads: Tensor | None = None
     histogram: Tensor | None = None
     atomic: bool = False
+    counters: VersionCounters | None = None
 
     def __post_init__(self) -> None:
         problems = [text for wrong, text in self._problems() if wrong]
@@ -70,6 +74,7 @@ class Attachments:
             (self.corrected is not None and self.drift_decay is None, "`corrected` needs `drift_decay`"),
             (self.reads is not None and self.version is None, "`reads` needs `version`"),
             (self.histogram is not None and self.reads is None, "`histogram` needs `reads`"),
+            (self.version is not None and self.counters is not None, "either `version` or `counters`"),
         ]
 
     @property
@@ -110,8 +115,10 @@ class Attachments:
         measured = (self.version - self.reads).to(torch.float64).mean()
         return lr / measured.clamp(min=1.0) ** self.staleness_power
 
-    def count(self) -> None:
+    def count(self, reads: Tensor | None = None) -> None:
         """One update more, after all its weights were stored. Never synchronises."""
+        if self.counters is not None and reads is not None:
+            self.counters.count(reads)
         if self.version is None:
             return
         if self.reads is not None and self.histogram is not None:

@@ -1,13 +1,14 @@
-"""Autocast that the user entered around a run: thread-local in torch, and with a cache that updates would not reach."""
+"""Autocast, of a job or entered by the user around a run: thread-local in torch, and with a cache that updates would
+not reach."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 
-__all__ = ["Autocast", "autocast_of_this_thread", "entered"]
+__all__ = ["Autocast", "autocast_of_this_thread", "autocasting", "entered"]
 
 Autocast = Sequence[tuple[str, torch.dtype]]
 """(device, dtype) of each that is on."""
@@ -26,3 +27,8 @@ def entered(autocast: Autocast) -> Iterator[None]:
         for device, dtype in autocast:
             stack.enter_context(torch.autocast(device, dtype=dtype, cache_enabled=False))
         yield
+
+
+def autocasting(device: str, dtype: torch.dtype | None) -> AbstractContextManager[None]:
+    """Forwards on this kind of device compute in `dtype` where torch.autocast says so; None: as outside."""
+    return nullcontext() if dtype is None else entered([(device, dtype)])

@@ -63,7 +63,8 @@ class GradientPredictor:
 
     The module gives n dL/dy, n the places of y that share a loss (samples, times steps or pixels): a mean over n makes
     dL/dy so small that squared errors of it would teach nothing. Predictions and lessons may come from different
-    threads: one lesson at a time, while predictions read the weights of now. The first prediction is zero.
+    threads: one lesson at a time, while predictions read the weights of now. The first prediction is zero. It computes
+    in its own type: under autocast y may have another one.
     """
 
     def __init__(self, module: nn.Module, spec: OptimizerSpec) -> None:
@@ -75,13 +76,17 @@ class GradientPredictor:
 
     def predict(self, output: Tensor) -> Tensor:
         with torch.no_grad():
-            gradient: Tensor = self.module(output.detach()) / _places(output)
-        return gradient
+            gradient: Tensor = self.module(self.taken(output)) / _places(output)
+        return gradient.to(output.dtype)
+
+    def taken(self, tensor: Tensor) -> Tensor:
+        """As the module takes it."""
+        return tensor.detach().to(self.arena.views[0].dtype)
 
     def learn(self, output: Tensor, gradient: Tensor, lr: float) -> None:
         """One step along the prediction error."""
         with self._lock, torch.enable_grad():
-            loss = prediction_error(self.module(output.detach()), gradient.detach())
+            loss = prediction_error(self.module(self.taken(output)), self.taken(gradient))
             self.optimizer.step(torch.autograd.grad(loss, list(self.module.parameters())), lr)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from asyncpipe.errors import UsageError
 from asyncpipe.ir import Program
+from asyncpipe.runtime.numerics import Numerics
 from asyncpipe.runtime.platform import CpuPlatform, Platform
 from asyncpipe.runtime.replicas import ReplicaGroup
 from asyncpipe.runtime.serial import run_serial
@@ -26,22 +27,38 @@ def resolve_backend(name: str) -> str:
     return "threads" if name == "auto" else name
 
 
-def choose_backend(name: str, emulate: bool = False, period: int = 8) -> tuple[Platform, Backend]:
+def choose_backend(
+    name: str,
+    emulate: bool = False,
+    period: int | None = None,
+    numerics: Numerics | None = None,
+    data: str = "auto",
+    executables: int = 1,
+) -> tuple[Platform, Backend]:
     """Where stages are trained, and who runs their actions; UsageError for an unknown name, MachineError without CUDA.
 
-    emulate: one GPU stands for all devices. period: a graph has at least so many microbatches.
+    emulate: one GPU stands for all devices. period: a graph has at least so many microbatches, default 8 or what
+    fits. data: where CUDA back ends keep data sets, `auto`, `device` or `pinned`. executables: graphs of one period
+    that are launched in turn.
     """
+    numerics = numerics or Numerics()
     resolved = resolve_backend(name)
     if resolved in CUDA_BACKENDS:
         from asyncpipe.runtime.cuda.device import DeviceCuda
         from asyncpipe.runtime.cuda.platform import CudaPlatform
 
-        platform = CudaPlatform(DeviceCuda(), resolved == "graph", torch.device("cuda", 0), emulate, period)
+        in_graphs, first = resolved == "graph", torch.device("cuda", 0)
+        platform = CudaPlatform(DeviceCuda(), in_graphs, first, emulate, period, numerics, data, executables)
         return platform, platform.run
     if resolved not in BACKENDS:
         known = ", ".join(("auto", *BACKENDS, *CUDA_BACKENDS))
         raise UsageError(f"no back end is called {name!r}", f"use one of {known}")
-    return CpuPlatform(), BACKENDS[resolved]
+    if numerics.is_compiled:
+        raise UsageError(
+            f"compile: {numerics.compile} is for traced stages, and {resolved} runs stages by the autograd engine",
+            "leave `compile` out, or use streams or graph",
+        )
+    return CpuPlatform(numerics), BACKENDS[resolved]
 
 
 def default_threads(backend: str, program: Program) -> int:

@@ -19,7 +19,7 @@ from asyncpipe.runtime.arena import Arena
 from asyncpipe.runtime.optimizer_options import read_non_negative, read_options
 from asyncpipe.runtime.update_rule import Arithmetic, ParameterState, require_fit
 
-__all__ = ["BuiltinRule"]
+__all__ = ["BuiltinRule", "split_muon_options"]
 
 KERNELS: Mapping[tuple[str, Arithmetic], Callable[..., None]] = {
     ("sgd", "default"): sgd,
@@ -49,6 +49,8 @@ NEEDED_BY: Mapping[tuple[str, str], str] = {
 }
 """The option without which a state is not kept; the kernel then takes an empty list."""
 ADAMW = "adamw_"
+COUNTING = ("adam", "adamw", "nadam")
+"""Those whose factors follow from the number of the step."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,13 @@ class BuiltinRule:
     """Kernels, their options, and one state; `use` is a name in `optimizer_options.OPTIONS`."""
 
     concurrent = True
+    generators: Sequence[torch.Generator] = ()
 
     def __init__(self, arena: Arena, use: str, options: Mapping[str, object], arithmetic: Arithmetic) -> None:
         parts = _divide(arena, use, read_options(use, options))
         self._arena = arena
         self._groups = [group for part in parts for group in _groups(arena, part, arithmetic)]
+        self.repeats = not any(part.use in COUNTING and any(arena.trainable[i] for i in part.indices) for part in parts)
         self._steps = [0] * len(arena.views)
         self._states = _new_states(arena, parts)
 
@@ -132,12 +136,18 @@ def _divide(arena: Arena, use: str, values: Mapping[str, object]) -> list[Part]:
         return [Part(use, values, everything)]
     matrices = [i for i in everything if is_matrix(arena.views[i])]
     _require_real("optimizer muon", arena, [i for i in matrices if arena.trainable[i]], "choose adamw")
-    for_adamw = {name.removeprefix(ADAMW): value for name, value in values.items() if name.startswith(ADAMW)}
-    ratio = read_non_negative(for_adamw.pop("lr_ratio"))
+    for_matrices, for_adamw, ratio = split_muon_options(values)
     return [
-        Part("muon", {name: value for name, value in values.items() if not name.startswith(ADAMW)}, matrices),
+        Part("muon", for_matrices, matrices),
         Part("adamw", read_options("adamw", for_adamw), [i for i in everything if i not in set(matrices)], ratio),
     ]
+
+
+def split_muon_options(values: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object], float]:
+    """Those for matrices, those of AdamW for the rest, and its rate as a multiple of the matrices'."""
+    for_adamw = {name.removeprefix(ADAMW): value for name, value in values.items() if name.startswith(ADAMW)}
+    ratio = read_non_negative(for_adamw.pop("lr_ratio"))
+    return {name: value for name, value in values.items() if not name.startswith(ADAMW)}, for_adamw, ratio
 
 
 def _groups(arena: Arena, part: Part, arithmetic: Arithmetic) -> list[Group]:

@@ -12,6 +12,8 @@ from torch.utils._pytree import tree_map_only
 
 from asyncpipe.errors import UsageError, UserCodeError
 from asyncpipe.runtime.losses import require_scalar
+from asyncpipe.runtime.numerics import Numerics
+from asyncpipe.runtime.spread import called_where_it_lies, moved_to
 from asyncpipe.runtime.stage import Loss
 
 __all__ = ["Evaluation", "evaluate"]
@@ -24,19 +26,23 @@ class Evaluation(TypedDict):
     accuracy: float | None
 
 
-def evaluate(model: nn.Module, loss: Loss, batches: Iterable[tuple[Any, Any]]) -> Evaluation:
+def evaluate(
+    model: nn.Module, loss: Loss, batches: Iterable[tuple[Any, Any]], numerics: Numerics | None = None
+) -> Evaluation:
     """Mean loss and, where the targets are class numbers, accuracy. UsageError without batches.
 
     A class has its logits in the last dimension of the output. Of a sequence each step counts; negative targets,
     which torch's cross entropy ignores, do not.
     """
     total, correct, samples, classified = 0.0, 0, 0, 0
+    numerics = numerics or Numerics()
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    with torch.no_grad(), _evaluating(model):
+    with torch.no_grad(), _evaluating(model), called_where_it_lies(model), numerics.computing(device):
         for inputs, targets in batches:
             inputs, targets = tree_map_only(Tensor, _to(device), (inputs, targets))
             try:
-                outputs = model(inputs)
+                outputs = model(numerics.inputs(inputs))
+                targets = moved_to(outputs, targets)
                 value = float(require_scalar(loss(outputs, targets)))
             except UsageError:
                 raise

@@ -18,6 +18,7 @@ from asyncpipe.runtime.feed import Feed
 from asyncpipe.runtime.stage_functions import Gradients, StageFunctions
 from asyncpipe.runtime.stage_updates import StageUpdates, needs_read, reduce_gradients, transforms_of
 from asyncpipe.runtime.stage_weights import StageWeights
+from asyncpipe.runtime.version_counters import DeviceStaleness
 
 __all__ = ["Execution", "Lag", "Pending"]
 
@@ -32,12 +33,16 @@ class Lag:
 
 @dataclass
 class Pending:
-    """The gradients of one microbatch until its update, with what its forward read."""
+    """The gradients of one microbatch until its update, with what its forward read.
+
+    found: the version of that as the device counts, int64 (1), if it does.
+    """
 
     gradients: Gradients
     read: int
     forward_backward: int
     weights: Arena | None
+    found: Tensor | None = None
 
 
 @dataclass
@@ -62,6 +67,8 @@ class Execution:
     """When each loss was known."""
     lags: list[dict[int, Lag]] = field(default_factory=list)
     recent_loss: float | None = None
+    on_device: DeviceStaleness | None = None
+    """Counted where actions end later than the host issues them; known when the run has ended."""
 
     def __post_init__(self) -> None:
         count = self.program.microbatches or 0
@@ -72,6 +79,8 @@ class Execution:
         self.incoming: list[list[Any]] = [[None] * slots for slots in self.program.slots]
         self.reads: list[list[tuple[int, int]]] = [[(0, 0)] * slots for slots in self.program.slots]
         self.read_weights: list[list[Arena | None]] = [[None] * slots for slots in self.program.slots]
+        self.found: list[list[Tensor | None]] = [[None] * slots for slots in self.program.slots]
+        """By stage and slot, `reads` as the device counts, if it does."""
         self.reduced: list[dict[int, Gradients]] = [{} for _ in self.stages]
         """By stage and update, the gradient of all replicas, where they have met for it."""
         self.returned: list[list[tuple[Tensor, ...]]] = [[()] * slots for slots in self.program.slots]
@@ -114,8 +123,10 @@ class Execution:
         last = stage == len(self.stages) - 1
         value = self.feed.inputs(microbatch) if stage == 0 else self._take_output(stage - 1, microbatch)
         target = self.feed.targets(microbatch) if last else self._own_target(stage, microbatch)
-        weights, version = self.weights[stage].forward(microbatch // self.program.every, self.version(stage))
+        update = microbatch // self.program.every
+        weights, version = self.weights[stage].forward(update, self.version(stage))
         self.reads[stage][slot] = (version, 0)
+        self.found[stage][slot] = self.updates[stage].version_found(update)
         if self.keeps_read:
             self.read_weights[stage][slot] = weights.clone()
         if self._is_updated(stage, microbatch):
@@ -224,7 +235,8 @@ class Execution:
         self.incoming[stage][slot] = None
         if self._is_updated(stage, microbatch):
             read = self.read_weights[stage][slot]
-            self.pending[stage][microbatch] = Pending(gradients, *self.reads[stage][slot], read)
+            found = self.found[stage][slot]
+            self.pending[stage][microbatch] = Pending(gradients, *self.reads[stage][slot], read, found)
 
     def _is_updated(self, stage: int, microbatch: int) -> bool:
         """Whether the microbatch updates the stage: a worker may leave some of them to others."""
@@ -249,9 +261,10 @@ class Execution:
                 stage, microbatch, update, self.weights[stage].live, part.gradients, lag.forward_backward, lag.apply, lr
             )
         gradients = [part.gradients for part in parts] if together is None else [together]
-        self.updates[stage].apply(stream, update, gradients, parts[0].weights, lr)
+        found = [part.found for part in parts if part.found is not None]
+        self.updates[stage].apply(stream, update, gradients, parts[0].weights, lr, found)
         self.versions[stage][stream] += 1
-        self.weights[stage].updated(self.version(stage))
+        self.updates[stage].updated(self.version(stage))
         self.lags[stage].update(enumerate(lags, first))
 
 

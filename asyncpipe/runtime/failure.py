@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from asyncpipe.errors import AsyncpipeError, UserCodeError, UserError
 from asyncpipe.ir import Action
+from asyncpipe.runtime.out_of_memory import is_out_of_memory, out_of_memory
 
 __all__ = ["naming_the_action"]
 
@@ -18,12 +19,10 @@ def naming_the_action(stream: str, action: Action) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise _placed(error, place) from error.__cause__
+        raise error.within(place) from error.__cause__
     except AsyncpipeError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(place, error) from error
         raise UserCodeError(f"{place}: {type(error).__name__}: {error}") from error
-
-
-def _placed(error: UserError, place: str) -> UserError:
-    return type(error)(f"{place}: {error.message}", error.hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -61,11 +61,18 @@ class Lane:
             self.scalars.set(lr=rate)
 
 
-class Lanes(threading.local):
-    """A thread's lanes, by stream; they end with the thread."""
+class Lanes:
+    """By thread and stream. They stay when the thread ends: a captured graph knows their memory by address only."""
 
     def __init__(self) -> None:
-        self.by_stream: dict[int, Lane] = {}
+        self._found: dict[tuple[int, int], Lane] = {}
+
+    def of(self, stream: int, make: Callable[[], Lane]) -> Lane:
+        """That of the calling thread, made if it is the first time."""
+        key = threading.get_ident(), stream
+        if key not in self._found:
+            self._found[key] = make()
+        return self._found[key]
 
 
 def _clone(tensor: Tensor | None) -> Tensor | None:

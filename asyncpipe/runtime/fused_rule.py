@@ -47,6 +47,9 @@ class FusedRule:
     `apply` never waits for the device.
     """
 
+    repeats = True
+    generators: Sequence[torch.Generator] = ()
+
     def __init__(
         self,
         arena: Arena,
@@ -79,18 +82,29 @@ class FusedRule:
         return self._memory.bytes
 
     def apply(self, gradients: Sequence[Tensor | None], lr: float) -> None:
+        self._apply(gradients, lr, None)
+
+    def apply_counted(self, gradients: Sequence[Tensor | None], lr: float, reads: Tensor) -> None:
+        self._apply(gradients, lr, reads)
+
+    def _apply(self, gradients: Sequence[Tensor | None], lr: float, reads: Tensor | None) -> None:
         histories = self._divide(gradients)
         lane = self._lane(histories)
+        counted = reads if len(histories) == 1 else None
         parts = [
-            Part(update, table, [_loadable(gradients[i]) for i in history.indices])
+            Part(update, table, [_loadable(gradients[i]) for i in history.indices], counted)
             for history, (update, table) in zip(histories, lane.updates, strict=True)
             if gradients[history.indices[0]] is not None
         ]
         counts_itself = len(histories) == len(parts) == 1
-        lane.set_rate(lr if len(histories) == 1 else self._attachments.rate(lr))
+        lane.set_rate(lr if self._rates_itself(histories) else self._attachments.rate(lr))
         update_together(parts)
         if not counts_itself:
-            self._attachments.count()
+            self._attachments.count(reads)
+
+    def _rates_itself(self, histories: Sequence[History]) -> bool:
+        """Whether the kernel divides lr by the staleness: one that counts would take what it measures."""
+        return len(histories) == 1 and self._attachments.counters is None
 
     def parameter_states(self) -> list[ParameterState]:
         states: list[ParameterState] = [{} for _ in self._arena.views]
@@ -153,22 +167,19 @@ class FusedRule:
     def _lane(self, histories: tuple[History, ...]) -> Lane:
         """The caller's, with an update for each history."""
         stream = current_stream(self._device)
-        lane = self._lanes.by_stream.get(stream)
-        if lane is None:
-            lane = self._lanes.by_stream[stream] = Lane(Scalars(self._device, **self._chosen.scalars))
+        lane = self._lanes.of(stream, lambda: Lane(Scalars(self._device, **self._chosen.scalars)))
         if lane.histories is not histories:
-            lane.updates = [self._update(history, lane, len(histories) == 1) for history in histories]
+            lane.updates = [self._update(history, lane, histories) for history in histories]
             lane.histories = histories
         return lane
 
-    def _update(self, history: History, lane: Lane, is_alone: bool) -> tuple[FusedUpdate, GradientTable]:
+    def _update(self, history: History, lane: Lane, all_of: Sequence[History]) -> tuple[FusedUpdate, GradientTable]:
         """An update that is not alone may neither count the version nor measure against it: the others would see it."""
         counters = history.counters._replace(ticket=lane.ticket)
         options = self._chosen.options
-        if is_alone:
-            ours = self._attachments
-            counters = counters._replace(version=ours.version, reads=ours.reads, histogram=ours.histogram)
-        else:
+        if len(all_of) == 1:
+            counters = counters._replace(**self._counting())
+        if not self._rates_itself(all_of):
             options = replace(options, lr_over_staleness=False)
         if self._is_stochastic(history.dtype):
             options = replace(options, rounding="stochastic")
@@ -177,6 +188,14 @@ class FusedRule:
         places = [self._arena.layout.places[i] for i in history.indices]
         starts, lengths = [at.offset for at in places], [self._arena.views[i].numel() for i in history.indices]
         return update, GradientTable(starts, lengths, self._device, self._grid.block)
+
+    def _counting(self) -> dict[str, Tensor | None]:
+        ours = self._attachments
+        if ours.counters is None:
+            return {"version": ours.version, "reads": ours.reads, "histogram": ours.histogram}
+        # Each step brings its own reads; these stand for them until then.
+        reads = torch.zeros(1, dtype=torch.int64, device=self._device)
+        return {"version": ours.counters.version, "reads": reads, "histogram": ours.counters.histogram}
 
     def _require_usable(self) -> None:
         """Have the kernels' complaints now and not at the first update."""

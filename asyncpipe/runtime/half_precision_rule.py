@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,9 +10,8 @@ from torch import Tensor
 from asyncpipe.errors import UsageError
 from asyncpipe.kernels.rounding import round_stochastically
 from asyncpipe.runtime.arena import Arena
-from asyncpipe.runtime.builtin_rule import BuiltinRule
 from asyncpipe.runtime.state_arena import widened
-from asyncpipe.runtime.update_rule import Arithmetic, ParameterState, require_fit
+from asyncpipe.runtime.update_rule import ParameterState, UpdateRule, require_fit
 
 __all__ = ["HALF", "HalfPrecisionRule", "require_bfloat16"]
 
@@ -21,7 +20,7 @@ MASTER = "master"
 
 
 class HalfPrecisionRule:
-    """A `BuiltinRule` on float32 copies of an arena; what it leaves there is rounded into the arena.
+    """A rule on float32 copies of an arena, which `make` makes; what it leaves there is rounded into the arena.
 
     is_master: the copies keep what rounding cuts off, until somebody else writes the weight. Otherwise bfloat16 is
     rounded at random, without a bias, from numbers that `seed` begins. Parameters of other dtypes are updated as ever.
@@ -33,9 +32,7 @@ class HalfPrecisionRule:
     def __init__(
         self,
         arena: Arena,
-        use: str,
-        options: Mapping[str, object],
-        arithmetic: Arithmetic,
+        make: Callable[[Arena], UpdateRule],
         is_master: bool,
         seed: int = 0,
     ) -> None:
@@ -45,8 +42,10 @@ class HalfPrecisionRule:
         self._is_master = is_master
         self._wide = _widened(arena)
         self._halves = [i for i, place in enumerate(arena.layout.places) if place.dtype in HALF and place.trainable]
-        self._rule = BuiltinRule(self._wide, use, options, arithmetic)
+        self._rule = make(self._wide)
+        self.repeats = self._rule.repeats
         self._generator = torch.Generator(arena.layout.device).manual_seed(seed)
+        self.generators: Sequence[torch.Generator] = () if is_master else (self._generator,)
 
     @property
     def state_bytes(self) -> int:

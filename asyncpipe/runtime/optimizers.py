@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypedDict
 
 import torch
@@ -18,7 +20,8 @@ from asyncpipe.runtime.builtin_rule import BuiltinRule
 from asyncpipe.runtime.half_precision_rule import HalfPrecisionRule
 from asyncpipe.runtime.optimizer_options import CHOICES, OPTIONS, read_non_negative, suggestion
 from asyncpipe.runtime.torch_rule import PREFIX, TorchRule, find_optimizer_class
-from asyncpipe.runtime.update_rule import Arithmetic, ParameterState, Precision, UpdateRule
+from asyncpipe.runtime.update_rule import Arithmetic, CountingRule, ParameterState, Precision, UpdateRule
+from asyncpipe.runtime.version_counters import VersionCounters
 
 __all__ = ["OptimizerSpec", "OptimizerState", "StageOptimizer", "make_optimizer"]
 
@@ -52,9 +55,14 @@ class OptimizerState(TypedDict):
 class StageOptimizer:
     """One optimizer state over one arena; `step` never locks and may be called from any thread."""
 
-    def __init__(self, arena: Arena, rule: UpdateRule) -> None:
+    def __init__(
+        self, arena: Arena, rule: UpdateRule, counters: VersionCounters | None = None, name: str = "of its own"
+    ) -> None:
+        """`counters`: of updates by a rule that does not count them itself."""
+        self.name = name
         self._arena = arena
         self._rule = rule
+        self._counters = counters
         # A number per thread, written by that thread alone: exact without a lock.
         self._counts: dict[int, int] = {}
         self._loaded_count = 0
@@ -70,17 +78,34 @@ class StageOptimizer:
         return self._rule.concurrent
 
     @property
+    def repeats(self) -> bool:
+        """Whether a CUDA graph may repeat a step: all that changes from one to the next lies on the device."""
+        return self._rule.repeats
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """Those that steps draw random numbers from; a capture has to know them."""
+        return self._rule.generators
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of the tensors that the optimizer keeps now."""
         return self._rule.state_bytes
 
-    def step(self, gradients: Sequence[Tensor | None], lr: float) -> None:
+    def step(self, gradients: Sequence[Tensor | None], lr: float, reads: Tensor | None = None) -> None:
         """Apply one update to the arena in place, with one gradient per view; gradients stay as they are.
 
-        A view without one is skipped: no weight decay, no momentum, no step. UsageError for sparse gradients.
+        A view without one is skipped: no weight decay, no momentum, no step. UsageError for sparse gradients. reads:
+        the versions that its forwards found, where updates are counted on the device.
         """
         with torch.no_grad():
-            self._rule.apply(_arrange(self._arena, gradients), lr)
+            arranged = _arrange(self._arena, gradients)
+            if reads is not None and isinstance(self._rule, CountingRule):
+                self._rule.apply_counted(arranged, lr, reads)
+            else:
+                self._rule.apply(arranged, lr)
+                if reads is not None and self._counters is not None:
+                    self._counters.count(reads)
         thread = threading.get_ident()
         self._counts[thread] = self._counts.get(thread, 0) + 1
 
@@ -106,7 +131,9 @@ def make_optimizer(spec: OptimizerSpec, arena: Arena, attachments: Attachments |
     for name, words in CHOICES.items():
         if (found := getattr(spec, name)) not in words:
             raise UsageError(f"optimizer {name} must be {' or '.join(words)}, found {found!r}")
-    return StageOptimizer(arena, _make_rule(spec, arena, attachments or Attachments()))
+    attachments = attachments or Attachments()
+    name = spec.use if isinstance(spec.use, str) else spec.use.__name__
+    return StageOptimizer(arena, _make_rule(spec, arena, attachments), attachments.counters, name)
 
 
 def _make_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
@@ -117,22 +144,37 @@ def _make_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> U
     if spec.precision != "plain":
         return _half_precision_rule(spec, arena, attachments)
     if attachments.is_empty:
-        return BuiltinRule(arena, spec.use, spec.options, spec.arithmetic)
+        return _builtin_rule(spec, arena)
     return AttachedRule(arena, spec.use, spec.options, spec.arithmetic, attachments)
 
 
+def _builtin_rule(spec: OptimizerSpec, arena: Arena) -> UpdateRule:
+    use = str(spec.use)
+    if use == "muon" and arena.layout.device.type == "cuda":
+        with _needing_triton(use):
+            from asyncpipe.runtime.muon_rule import MuonRule
+        return MuonRule(arena, spec.options, spec.arithmetic)
+    return BuiltinRule(arena, use, spec.options, spec.arithmetic)
+
+
 def _fused_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
-    try:
-        # Triton is not on every machine, and takes its time to load.
+    with _needing_triton(spec.use):
         from asyncpipe.runtime.fused_rule import FusedRule
+    return FusedRule(arena, str(spec.use), spec.options, attachments, spec.precision, _new_seed(spec))
+
+
+@contextmanager
+def _needing_triton(use: object) -> Iterator[None]:
+    """Around an import: Triton is not on every machine, and takes its time to load."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("triton"):
             raise
         raise MachineError(
-            f"optimizer {spec.use} on CUDA needs Triton, which is not installed",
+            f"optimizer {use} on CUDA needs Triton, which is not installed",
             "pip install 'triton>=3.6', or choose torch.optim.NAME, such as torch.optim.SGD",
         ) from error
-    return FusedRule(arena, str(spec.use), spec.options, attachments, spec.precision, _new_seed(spec))
 
 
 def _half_precision_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachments) -> UpdateRule:
@@ -142,8 +184,7 @@ def _half_precision_rule(spec: OptimizerSpec, arena: Arena, attachments: Attachm
             f" {', '.join(FUSED_ON_CUDA)} on CUDA, found {spec.use} on {arena.layout.device.type}",
             "leave `precision` out, or keep the parameters in float32",
         )
-    is_master = spec.precision == "master"
-    return HalfPrecisionRule(arena, str(spec.use), spec.options, spec.arithmetic, is_master, _new_seed(spec))
+    return HalfPrecisionRule(arena, partial(_builtin_rule, spec), spec.precision == "master", _new_seed(spec))
 
 
 def _new_seed(spec: OptimizerSpec) -> int:
@@ -196,4 +237,14 @@ def _arrange_one(gradient: Tensor, place: Place, view: Tensor) -> Tensor:
             f"the gradient of {place.name} is sparse, the optimizers need dense ones",
             "construct its module with sparse=False",
         )
-    return gradient if gradient.stride() == view.stride() else torch.empty_like(view).copy_(gradient)
+    if gradient.stride() == view.stride():
+        return gradient
+    if _same_order(gradient, view):
+        return gradient.as_strided(view.shape, view.stride())
+    return torch.empty_like(view).copy_(gradient)
+
+
+def _same_order(gradient: Tensor, view: Tensor) -> bool:
+    """In memory: strides of dimensions of size 1, as in 1x1 convolutions, mean nothing."""
+    triples = zip(view.shape, view.stride(), gradient.stride(), strict=True)
+    return all(size == 1 or expected == found for size, expected, found in triples)

@@ -71,8 +71,12 @@ class ReplicaGroup:
         if action.op is Op.SYNC and self.synchroniser is not None:
             act = self.synchroniser.end if ends else self.synchroniser.start
             act(self.executions, replica, action.stage, action.index)
-        elif ends == (action.op is Op.U):
+        elif self.works(action, ends):
             self.executions[replica].run(stream, action)
+
+    def works(self, action: Action, ends: bool) -> bool:
+        """Whether `run` does the action's work at this end of it; a SYNC, most of it."""
+        return ends == (action.op in (Op.U, Op.SYNC))
 
     def run_at_once(self, replica: int, stream: int, action: Action) -> None:
         """A whole action; a SYNC at which replicas meet, for all of them."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from asyncpipe.errors import UsageError
 from asyncpipe.runtime.arena import Arena
+from asyncpipe.runtime.autocast import autocasting
 from asyncpipe.runtime.auxiliary import GradientPredictor, WithHead
 from asyncpipe.runtime.buffers import SharedBuffers
 from asyncpipe.runtime.losses import require_scalar
@@ -37,7 +38,8 @@ class StageOptions:
 
     recompute: what its slots keep. hold: a recompute (R) keeps a copy of the live weights for its backward.
     shared_draws: some stage of the run repeats its random numbers. predictor: gives the gradient of the output (DNI).
-    input_gradient: whether anything below wants it.
+    input_gradient: whether anything below wants it. autocast: the type that forwards and losses compute in where
+    torch.autocast says so. take: what the first stage makes of its input. compiled: by Inductor, if stages are traced.
     """
 
     recompute: Recompute = "none"
@@ -45,6 +47,9 @@ class StageOptions:
     shared_draws: bool = False
     predictor: GradientPredictor | None = None
     input_gradient: bool = True
+    autocast: torch.dtype | None = None
+    take: Callable[[Any], Any] | None = None
+    compiled: bool = False
 
 
 @dataclass
@@ -112,6 +117,7 @@ class Stage:
         """
         own = self._slots[slot]
         _fill(own, weights or self.arena)
+        value = value if self.options.take is None else self.options.take(value)
         own.inputs = tuple(self._leaf(tensor) for tensor in tensors_of(value))
         own.takes_tuple, own.target = not isinstance(value, Tensor), target
         if self.options.recompute != "none":
@@ -124,14 +130,18 @@ class Stage:
 
     def _run(self, own: _Slot) -> Value:
         """What the stage above reads; `outputs` is where the backward begins."""
-        result = start = self._call(own)
-        if isinstance(own.module, WithHead):
-            result, start = result
-        if self.loss is not None:
-            start = require_scalar(self.loss(start, own.target))
+        with self._autocasting(own.inputs):
+            result = start = self._call(own)
+            if isinstance(own.module, WithHead):
+                result, start = result
+            if self.loss is not None:
+                start = require_scalar(self.loss(start, own.target))
         own.outputs = tensors_of(start)
         own.gives_tuple = not isinstance(result, Tensor)
         return result if isinstance(own.module, WithHead) else start
+
+    def _autocasting(self, tensors: Sequence[Tensor]) -> contextlib.AbstractContextManager[None]:
+        return autocasting(tensors[0].device.type, self.options.autocast)
 
     def _call(self, own: _Slot) -> Any:
         """The module on its inputs, or on copies where it would overwrite them: leaves, which others read too."""
@@ -177,7 +187,7 @@ class Stage:
         own.target = own.first = None
 
     def _inputs_of(self, own: _Slot, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        with torch.no_grad():
+        with torch.no_grad(), self._autocasting(outputs):
             value = input_from_output(own.module, outputs if own.gives_tuple else outputs[0])
         return tuple(self._leaf(tensor) for tensor in tensors_of(value))
 

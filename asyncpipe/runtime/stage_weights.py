@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from asyncpipe.ir import Kind, Op, Program
@@ -34,12 +35,14 @@ class StageWeights:
 
     past: version v lies in past[v % n] (`lag`). ahead: extrapolated by the planned staleness (`predict`). corrected:
     the live weights minus the drift since the forward (`ema`). private: by stream, the copy that its backwards read.
+    apart: those of them that lie on another device, which its transfers alone store as the live ones.
     """
 
     live: Arena
     program: Program
     versions: int
     stage: int
+    apart: Mapping[int, Arena] = field(default_factory=dict)
     past: list[Arena] = field(init=False, default_factory=list)
     ahead: Arena | None = field(init=False, default=None)
     corrected: Arena | None = field(init=False, default=None)
@@ -67,7 +70,8 @@ class StageWeights:
         if backward.startswith("ema"):
             self.corrected = self.live.clone()
         if backward == "private":
-            self.private = {stream: self.live.clone() for stream in self._running(Op.B, Op.I, Op.W, Op.U)}
+            streams = self._running(Op.B, Op.I, Op.W, Op.U)
+            self.private = {stream: self.apart.get(stream) or self.live.clone() for stream in streams}
         self._source = {"latest": self.live, "same": None}.get(backward, self.corrected)
 
     def restart(self) -> None:
@@ -81,6 +85,10 @@ class StageWeights:
             wanted = max(0, update - self.lag)
             return self.past[wanted % len(self.past)], wanted
         return self.ahead or self.live, version
+
+    def place_of_past(self, update: int) -> int | None:
+        """Where what F reads lies in `past`; None where it reads the weights of now."""
+        return None if self.lag is None else max(0, update - self.lag) % len(self.past)
 
     def backward(self, stream: int) -> Arena | None:
         """What B reads on a stream; None for what its forward read."""

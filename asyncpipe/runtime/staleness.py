@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from asyncpipe.ir import Op, Program
@@ -18,6 +19,8 @@ class StalenessRecord:
         self.apply: list[Counter[int]] = [Counter() for _ in range(stages)]
         self.between: list[Counter[int]] = [Counter() for _ in range(stages)]
         self.everything: list[Counter[int]] = [Counter() for _ in range(stages)]
+        self.device: list[Counter[int]] | None = None
+        self.periods: list[Counter[int]] | None = None
 
     def add(self, execution: Execution) -> None:
         """Takes over a finished run: every microbatch into the histogram, the steady ones into the means."""
@@ -27,6 +30,9 @@ class StalenessRecord:
                 # A worker that updates a block of stages leaves the others as they are.
                 if microbatch in lags:
                     self._count(stage, lags[microbatch])
+        if execution.on_device is not None:
+            self.device = _sum(self.device, execution.on_device.everything)
+            self.periods = _sum(self.periods, execution.on_device.periods)
 
     def _count(self, stage: int, lag: Lag) -> None:
         self.apply[stage][lag.apply] += 1
@@ -38,8 +44,30 @@ class StalenessRecord:
             "apply": [_mean(counts) for counts in self.apply],
             "max": [max(counts, default=None) for counts in self.apply],
             "forward_backward": [_mean(counts) for counts in self.between],
-            "histogram": [{str(k): counts[k] for k in sorted(counts)} for counts in self.everything],
+            "histogram": _words(self.everything),
+            "device": self._of_device(),
         }
+
+    def _of_device(self) -> dict[str, Any] | None:
+        """As kernels counted; means and maxima are of launched periods, and without a graph of everything."""
+        if self.device is None:
+            return None
+        steady = self.periods or self.device
+        return {
+            "apply": [_mean(counts) for counts in steady],
+            "max": [max(counts, default=None) for counts in steady],
+            "histogram": _words(self.device),
+        }
+
+
+def _words(counts: Sequence[Counter[int]]) -> list[dict[str, int]]:
+    return [{str(k): each[k] for k in sorted(each)} for each in counts]
+
+
+def _sum(known: list[Counter[int]] | None, more: Sequence[Counter[int]] | None) -> list[Counter[int]] | None:
+    if known is None or more is None:
+        return known if more is None else list(more)
+    return [one + other for one, other in zip(known, more, strict=True)]
 
 
 def _mean(counts: Counter[int]) -> float | None:

@@ -23,7 +23,7 @@ from asyncpipe.runtime.dispatcher import Dispatcher
 from asyncpipe.runtime.failure import naming_the_action
 from asyncpipe.runtime.replicas import ReplicaGroup
 
-__all__ = ["Hook", "run_threads", "usable_cores"]
+__all__ = ["Hook", "run_threads", "usable_cores", "worker_count"]
 
 Hook = Callable[[int, Action], None]
 """Called with (stream, action) before an action runs: delays, race tests."""
@@ -40,8 +40,7 @@ def run_threads(group: ReplicaGroup, hook: Hook | None = None, poll: Callable[[]
     """
     keep_freed_memory()
     streams = len(group.program.streams) * len(group.executions)
-    cores = usable_cores() // torch.get_num_threads()
-    count = streams if hook or group.delays else min(streams, max(1, cores))
+    count = streams if hook or group.delays else worker_count(streams, torch.get_num_threads())
     dispatcher = Dispatcher(group.program, count)
     autocast = autocast_of_this_thread()
     failures: list[BaseException] = []
@@ -92,6 +91,11 @@ def _held(group: ReplicaGroup, replica: int, stream: int, action: Action) -> flo
 def usable_cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_count(streams: int, intra_op_threads: int) -> int:
+    """How many threads run so many streams, of which each action uses so many intra-op threads."""
+    return min(streams, max(1, usable_cores() // intra_op_threads))
 
 
 def _thread(name: str, work: Callable[[], None], ended: SimpleQueue[None]) -> threading.Thread:

@@ -24,6 +24,9 @@ class TorchRule:
     """One instance of `optimizer_class` on shadow parameters: they share storage, not version counters."""
 
     concurrent = False
+    repeats = False
+    """What a class keeps on the host is its own affair."""
+    generators: Sequence[torch.Generator] = ()
 
     def __init__(
         self,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from asyncpipe.errors import CheckpointError
 
-__all__ = ["Arithmetic", "ParameterState", "Precision", "UpdateRule", "require_fit"]
+__all__ = ["Arithmetic", "CountingRule", "ParameterState", "Precision", "UpdateRule", "require_fit"]
 
 Arithmetic = Literal["default", "fused"]
 """`default` equals torch.optim's loop bit for bit; `fused` (one pass over memory) differs in last bits."""
@@ -27,6 +27,10 @@ class UpdateRule(Protocol):
 
     concurrent: bool
     """Whether two threads may apply updates at once; each element then keeps the last write."""
+    repeats: bool
+    """Whether a CUDA graph may repeat an update: all that changes from one to the next lies on the device."""
+    generators: Sequence[torch.Generator]
+    """Those that updates draw random numbers from."""
 
     @property
     def state_bytes(self) -> int:
@@ -40,6 +44,14 @@ class UpdateRule(Protocol):
 
     def load_parameter_states(self, states: Sequence[ParameterState]) -> None:
         """Continue from what `parameter_states` returned; CheckpointError where it does not fit."""
+
+
+@runtime_checkable
+class CountingRule(Protocol):
+    """An update rule that counts updates and their staleness on the device by itself."""
+
+    def apply_counted(self, gradients: Sequence[Tensor | None], lr: float, reads: Tensor) -> None:
+        """As `apply`; reads: int64 (microbatches), the versions that the forwards of this update found."""
 
 
 def require_fit(

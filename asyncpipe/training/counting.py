@@ -10,6 +10,7 @@ from torch import Tensor
 
 from asyncpipe.errors import UsageError
 from asyncpipe.runtime.feed import as_pair
+from asyncpipe.runtime.rows import Rows, materialised
 
 __all__ = ["SampleCounter", "counted"]
 
@@ -30,7 +31,7 @@ def counted(batches: Batches, microbatches: int | None) -> tuple[int, Any, Itera
     first = next(iterator, None)
     if first is None:
         raise UsageError("there are no batches to train on", "give at least one (input, target) pair")
-    return microbatches, as_pair(first, 0)[0], chain([first], iterator)
+    return microbatches, materialised(as_pair(first, 0)[0]), chain([first], iterator)
 
 
 class SampleCounter:
@@ -42,5 +43,6 @@ class SampleCounter:
     def over(self, batches: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
         for number, batch in enumerate(batches):
             target = as_pair(batch, number)[1]
-            self.count += len(target) if isinstance(target, Tensor) and target.dim() else 1
+            several = isinstance(target, Rows) or (isinstance(target, Tensor) and target.dim() > 0)
+            self.count += len(target) if several else 1
             yield batch

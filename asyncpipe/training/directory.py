@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from asyncpipe.errors import UsageError
+from asyncpipe.errors import UsageError, UserError, full_disk
 from asyncpipe.schedule import Schedule
 from asyncpipe.schedule.job import Component, JobSpec, job_text
 
@@ -18,7 +19,10 @@ __all__ = ["RunDirectory", "new_folder"]
 
 
 class RunDirectory:
-    """Writes into a new folder; metrics go out line by line, so a killed run leaves what it had."""
+    """Writes into a new folder; metrics go out line by line, so a killed run leaves what it had.
+
+    A context manager: MachineError where the disk is full.
+    """
 
     def __init__(self, out: str | None, name: str) -> None:
         self.path = new_folder(out, name)
@@ -30,7 +34,18 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.close()
+        try:
+            self._metrics.close()
+        except OSError as lost:
+            error = error or lost
+        if error is None:
+            return
+        refusal = full_disk(error, self.path) if isinstance(error, OSError) else None
+        self._write_error(refusal or error)
+        if refusal is not None:
+            raise refusal from error
+        if kind is None:
+            raise error
 
     def write_inputs(self, schedule: Schedule, job: JobSpec, environment: dict[str, object]) -> None:
         """The file as given, the schedule and the job with every default, and the machine.
@@ -56,6 +71,10 @@ class RunDirectory:
         parts = ("model", "data", "loss", "optimizer")
         return replace(job, **{name: moved(getattr(job, name)) for name in parts})  # type: ignore[arg-type]
 
+    def write_plan(self, plan: dict[str, Any]) -> None:
+        """What the run is going to do, and in which process: the total that progress is measured against."""
+        self._json("run.json", plan)
+
     def metric(self, **row: Any) -> None:
         self._metrics.write(json.dumps(row) + "\n")
 
@@ -63,7 +82,28 @@ class RunDirectory:
         self._metrics.flush()
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        self._text("summary.json", json.dumps(summary, indent=2) + "\n")
+        self._json("summary.json", summary)
+
+    def _write_error(self, error: BaseException) -> None:
+        """Why the run ended early. The run's own error goes on, so a full disk must not take its place."""
+        stopped = not isinstance(error, Exception)
+        document = {
+            "schema": "asyncpipe.error/1",
+            "kind": type(error).__name__,
+            "message": error.message if isinstance(error, UserError) else str(error),
+            "stopped": stopped,
+        }
+        with suppress(OSError):
+            self._json("error.json", document)
+
+    def _json(self, name: str, document: dict[str, Any]) -> None:
+        """Whole or not at all, since others may be reading."""
+        new = self.path / f".{name}.new"
+        try:
+            new.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+            new.replace(self.path / name)
+        finally:
+            new.unlink(missing_ok=True)
 
     def _text(self, name: str, text: str) -> None:
         (self.path / name).write_text(text, encoding="utf-8")

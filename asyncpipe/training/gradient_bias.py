@@ -17,15 +17,18 @@ __all__ = ["gradient_summary", "probe"]
 def probe(trainer: Trainer, batches: Sequence[tuple[Any, Any]]) -> GradientConstants | None:
     """The constants of the gradient around the present weights, with what `measure_every` has measured.
 
-    None where stages have losses or gradients of their own (`aux`), or the gradient vanishes.
+    None where stages have losses or gradients of their own (`aux`), where the gradient vanishes, and where a small step
+    is lost in the type of the weights (`dtype: bf16`).
     """
-    if trainer.compiled is None or trainer.compiled.program().aux != "chain":
+    numerics = trainer.platform.numerics
+    if trainer.compiled is None or trainer.compiled.program().aux != "chain" or numerics.parameter_dtype is not None:
         return None
     record, moved = trainer.divergence, []
     for by_stage in record.displacements:
         # A stage that this microbatch did not update has not moved for it.
         arenas = [by_stage.get(stage.number) or stage.arena.like() for stage in trainer.parts]
         moved.append([view for arena in arenas for view in arena.views])
+    batches = [(numerics.inputs(value), target) for value, target in batches]
     return GradientProbe(trainer.model, trainer.loss).constants(batches, moved, record.largest_step)
 
 

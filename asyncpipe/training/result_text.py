@@ -15,7 +15,7 @@ def result_text(summary: Mapping[str, Any]) -> str:
     """The result for people."""
     accuracy = summary["eval"]["accuracy"]
     shown = f"test accuracy {100 * accuracy:.2f} %, " if accuracy is not None else ""
-    measured = summary["staleness_measured"]
+    measured = summary["staleness_measured"]["device"] or summary["staleness_measured"]
     stale = " ".join("-" if value is None else f"{value:.2f}" for value in measured["apply"])
     most = " ".join(max(counts, key=int, default="-") for counts in measured["histogram"])
     stages = f"{summary['stages']} stage{'s' * (summary['stages'] != 1)}"
@@ -27,8 +27,20 @@ def result_text(summary: Mapping[str, Any]) -> str:
         f" ({summary['samples_per_s']:.0f} samples/s while training)\n"
         f"staleness per stage: measured {stale}, at most {most}; planned {planned}\n"
         f"{pace_text(summary['virtual'])}{record_text(summary)}"
-        f"{_rate_text(summary)}{_measured_text(summary)}{_target_text(summary)}"
+        f"{_graph_text(summary)}{_rate_text(summary)}{_measured_text(summary)}{_target_text(summary)}"
         f"run directory {summary['out']}"
+    )
+
+
+def _graph_text(summary: Mapping[str, Any]) -> str:
+    """A line on the graph that was launched, if one was."""
+    graph = summary["graph"]
+    if graph is None:
+        return ""
+    nodes = "" if graph["nodes"] is None else f"{graph['nodes']} nodes, "
+    return (
+        f"graph of {graph['period']} microbatches: {nodes}captured in {graph['capture_s']:.1f} s,"
+        f" {graph['pool_bytes'] / 2**20:.0f} MiB\n"
     )
 
 

@@ -11,16 +11,21 @@ import torch
 from torch import nn
 
 from asyncpipe.data.batches import Batches
+from asyncpipe.errors import UsageError
 from asyncpipe.jobs import Job, build_job, make_learning_rate
 from asyncpipe.runtime.backends import CUDA_BACKENDS, resolve_backend
+from asyncpipe.runtime.busy import BusyMeter
 from asyncpipe.runtime.interleaving import LOG_NAME
 from asyncpipe.schedule import Schedule
 from asyncpipe.schedule.job import JobSpec
 from asyncpipe.training.delays import Pairs
 from asyncpipe.training.directory import RunDirectory
 from asyncpipe.training.gradient_bias import gradient_summary
+from asyncpipe.training.job_trainer import job_trainer
 from asyncpipe.training.loop import Loop
+from asyncpipe.training.metered import Metered
 from asyncpipe.training.metrics import MetricsLog
+from asyncpipe.training.plan import plan_document
 from asyncpipe.training.progress import Progress
 from asyncpipe.training.result_text import result_text
 from asyncpipe.training.segments import Segment, Segmentation
@@ -56,7 +61,18 @@ class TrainingRun:
     microbatches: int | None = None
     """How many a replay has, unless steps or epochs are given."""
     emulate: bool = False
-    period: int = 8
+    period: int | None = None
+    data: str = "auto"
+    """Where streams and graph keep the data set: auto, device or pinned."""
+    executables: int = 1
+    """How many graphs of one period are launched in turn."""
+    timed: bool = False
+    """Writes how busy each stream is."""
+
+    def __post_init__(self) -> None:
+        if self.timed and (backend := resolve_backend(self.backend)) in CUDA_BACKENDS:
+            message = f"on {backend} the host does not see when actions begin and end"
+            raise UsageError(f"--timed: {message}", "leave it out, or use serial or threads")
 
     def execute(self, out: str | None, environment: dict[str, object]) -> dict[str, Any]:
         seed = self.spec.train.seed if self.seed is None else self.seed
@@ -69,9 +85,10 @@ class TrainingRun:
         schedule = self._cut(trainer, train)
         with RunDirectory(out, self.schedule.name) as directory, progress:
             directory.write_inputs(schedule, self._as_run(seed), environment)
-            log = MetricsLog(directory, trainer, train.batch)
+            directory.write_plan(plan_document(self, trainer, segments, seed))
             if self.record:
                 trainer.record_to(directory.path / LOG_NAME if self.record is True else self.record)
+            log = MetricsLog(directory, trainer, train.batch, self._meter(trainer))
             loop = Loop(trainer, train, test, log, progress, self.target)
             started = time.perf_counter()
             loop.run([segment.microbatches for segment in segments])
@@ -110,23 +127,30 @@ class TrainingRun:
         updates = sum(segment.updates for segment in segments)
         of_epoch = self._segmentation(per_epoch).full.updates / self.spec.train.evaluate_every
         rate = make_learning_rate(lr, self.spec.train.lr, updates, of_epoch)
-        return Trainer(
-            job.model,
+        return job_trainer(
+            job,
             self.schedule,
-            job.loss,
-            job.optimizer,
             self.backend,
             self.stages,
-            rate,
-            intra_op_threads=self.spec.train.intra_op_threads,
+            learning_rate=rate,
             measure_every=0 if resolve_backend(self.backend) in CUDA_BACKENDS else self.measure_every,
             emulate=self.emulate,
             period=self.period,
+            data=self.data,
+            executables=self.executables,
             delays=self.delays,
             stragglers=self.stragglers,
             replay=self.replay,
+            updates_planned=updates,
             delay_seed=self.spec.train.seed if self.seed is None else self.seed,
         )
+
+    def _meter(self, trainer: Trainer) -> BusyMeter | None:
+        """From now on around the runs of the trainer, where the run is timed."""
+        if not self.timed:
+            return None
+        trainer.sessions = Metered(trainer.sessions)
+        return trainer.sessions.meter
 
     def _summary(self, trainer: Trainer, loop: Loop, wall: float, directory: RunDirectory) -> dict[str, Any]:
         """Every key is explained in docs/metrics.md."""
@@ -158,6 +182,7 @@ class TrainingRun:
             "lr": {"stated": trainer.spec.lr, "auto": trainer.spec.auto, "factors": list(trainer.lr_factors)},
             "divergence": trainer.divergence.summary(),
             "gradient": gradient_summary(loop.probes, trainer.divergence),
+            **trainer.platform.facts,
             "params_sha256": parameters_sha256(trainer.model),
             "out": str(directory.path),
         }
@@ -172,5 +197,5 @@ def parameters_sha256(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -54,7 +54,7 @@ def build_stage(
     """One stage with its slots; the parameters of the modules move into arenas."""
     for part in (made.module, made.predictor):
         if part is not None:
-            platform.place(part)
+            platform.place(program, number, part)
     live = aliases_live(program)
     runs_recompute = any(Op.R in stream.runs for stream in program.streams)
     options = StageOptions(
@@ -63,6 +63,9 @@ def build_stage(
         shared_draws=program.recompute == "full",
         predictor=None if made.predictor is None else GradientPredictor(made.predictor, spec),
         input_gradient=not (program.aux == "local" and number - 1 in program.local),
+        autocast=platform.numerics.autocast_dtype,
+        take=platform.numerics.inputs if number == 0 else None,
+        compiled=platform.numerics.is_compiled,
     )
     own_loss = number == program.stages - 1 or isinstance(made.module, WithHead)
     return platform.stage(program, number, made.module, loss if own_loss else None, options)

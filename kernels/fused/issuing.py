@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,8 +15,15 @@ __all__ = ["ADDRESSES", "LAUNCHES", "CapturedAddresses", "Launches", "current_st
 class Launches(Protocol):
     """Takes launches instead of the driver."""
 
-    def kernel(self, name: str, run: Callable[[], None], reads: Sequence[Tensor], writes: Sequence[Tensor]) -> None:
-        """`run` launches; the tensors are all that it touches."""
+    def kernel(
+        self,
+        name: str,
+        run: Callable[..., None],
+        reads: Sequence[Tensor],
+        writes: Sequence[Tensor],
+        arguments: Sequence[Any] = (),
+    ) -> None:
+        """`run(*arguments)` launches; the tensors are all that it touches."""
 
     def current(self) -> int:
         """The number of the current stream."""
@@ -27,7 +34,8 @@ LAUNCHES: ContextVar[Launches | None] = ContextVar("LAUNCHES", default=None)
 
 class CapturedAddresses:
     """Rows of addresses that captured launches read, written after the capture: a copy within it would be a node more
-    of every replay, and would need pinned memory, which cannot be had while capturing.
+    of every replay, and would need pinned memory, which cannot be had while capturing. A graph knows the rows by
+    their address only: they must live as long as it does.
     """
 
     def __init__(self, count: int, device: torch.device) -> None:

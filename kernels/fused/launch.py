@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -74,9 +75,12 @@ class FusedUpdate:
         for launch in self._flat(gradient):
             self._run(launch)
 
-    def tensors(self, table: GradientTable, gradients: Sequence[Tensor | None]) -> None:
-        """Apply gradients that lie anywhere, all of one dtype; where there is None, weights and states stay."""
-        for launch in self._tensors(table, gradients):
+    def tensors(self, table: GradientTable, gradients: Sequence[Tensor | None], reads: Tensor | None = None) -> None:
+        """Apply gradients that lie anywhere, all of one dtype; where there is None, weights and states stay.
+
+        reads: of this launch, instead of those of `counters`.
+        """
+        for launch in self._tensors(table, gradients, reads):
             self._run(launch)
 
     def compile(self, gradient: Tensor) -> list[Any]:
@@ -95,7 +99,9 @@ class FusedUpdate:
         n = weights.numel()
         return self._launches(Gradients(flat=gradient), gradient.dtype, n, triton.cdiv(n, self.grid.block), [gradient])
 
-    def _tensors(self, table: GradientTable, gradients: Sequence[Tensor | None]) -> Iterator[_Launch]:
+    def _tensors(
+        self, table: GradientTable, gradients: Sequence[Tensor | None], reads: Tensor | None = None
+    ) -> Iterator[_Launch]:
         weights = self.buffers.weights
         if table.device != weights.device:
             raise ValueError(f"expected a table on {weights.device}, found one on {table.device}")
@@ -107,11 +113,18 @@ class FusedUpdate:
         dtype = next((gradient.dtype for gradient in gradients if gradient is not None), torch.float32)
         given = Gradients(addresses=table.addresses(gradients, dtype), blocks=table.blocks)
         present = [gradient for gradient in gradients if gradient is not None]
-        return self._launches(given, dtype, len(table.blocks), len(table.blocks), present)
+        return self._launches(given, dtype, len(table.blocks), len(table.blocks), present, reads)
 
     def _launches(
-        self, gradients: Gradients, dtype: torch.dtype, n: int, blocks: int, tensors: Sequence[Tensor]
+        self,
+        gradients: Gradients,
+        dtype: torch.dtype,
+        n: int,
+        blocks: int,
+        tensors: Sequence[Tensor],
+        reads: Tensor | None = None,
     ) -> Iterator[_Launch]:
+        counters = self.counters if reads is None else self.counters._replace(reads=reads)
         programs = self.grid.count(blocks)
         constants = {
             "OPTIONS": self.options,
@@ -128,8 +141,8 @@ class FusedUpdate:
             count = self.options.transforms.index("clip_norm")
             constants_of_norm = constants | self._norm_constants(count)
             yield _Launch(norm_kernel, programs, self._norm_arguments(gradients, n), constants_of_norm, tensors)
-        arguments = (self.buffers, self.states, gradients, self.counters, self.scalars.tensor, n)
-        yield _Launch(update_kernel, programs, arguments, constants | self._update_constants(), tensors)
+        arguments = (self.buffers, self.states, gradients, counters, self.scalars.tensor, n)
+        yield _Launch(update_kernel, programs, arguments, constants | self._update_constants(counters), tensors)
 
     def _norm_arguments(self, gradients: Gradients, n: int) -> tuple[Any, ...]:
         counters = self.counters
@@ -138,8 +151,8 @@ class FusedUpdate:
     def _norm_constants(self, count: int) -> dict[str, Any]:
         return {"COUNT": count, "PROGRAMS": len(self._partials)}
 
-    def _update_constants(self) -> dict[str, Any]:
-        reads, histogram = self.counters.reads, self.counters.histogram
+    def _update_constants(self, counters: Counters) -> dict[str, Any]:
+        reads, histogram = counters.reads, counters.histogram
         return {
             "COEFFICIENTS": self.rule.coefficients,
             "RULE": self.rule.math,
@@ -155,15 +168,13 @@ class FusedUpdate:
         return counters._replace(norm=torch.zeros(1, dtype=torch.float64, device=device))
 
     def _run(self, launch: _Launch) -> None:
-        def run() -> None:
-            with _on(self.buffers.weights.device):
-                launch.kernel[(launch.programs,)](*launch.arguments, **launch.constants)
-
+        run = partial(_start, self.buffers.weights.device, launch.kernel, launch.programs, launch.constants)
         watched = LAUNCHES.get()
         if watched is None:
-            run()
+            run(*launch.arguments)
         else:
-            watched.kernel(f"{launch.kernel} {launch.constants}", run, list(self._touched(launch)), self._written())
+            name, touched = f"{launch.kernel} {launch.constants}", list(self._touched(launch))
+            watched.kernel(name, run, touched, self._written(), launch.arguments)
 
     def _touched(self, launch: _Launch) -> Iterator[Tensor]:
         yield from launch.gradients
@@ -186,6 +197,11 @@ def new_counters(rule: str | Rule, device: torch.device) -> Counters:
         ticket=torch.zeros(1, dtype=torch.int32, device=device),
         product=torch.ones(1, dtype=torch.float64, device=device) if chosen.product else None,
     )
+
+
+def _start(device: torch.device, kernel: Any, programs: int, constants: dict[str, Any], *arguments: Any) -> None:
+    with _on(device):
+        kernel[(programs,)](*arguments, **constants)
 
 
 def _compile(launch: _Launch) -> Any:

@@ -20,11 +20,12 @@ class Part(NamedTuple):
     update: FusedUpdate
     table: GradientTable
     gradients: Sequence[Tensor | None]
+    reads: Tensor | None = None
 
 
 def update_together(parts: Sequence[Part]) -> None:
     """As `FusedUpdate.tensors` for each, but a clip takes the norm of all their gradients."""
-    launches = [(part.update, list(part.update._tensors(part.table, part.gradients))) for part in parts]
+    launches = [(part.update, list(part.update._tensors(part.table, part.gradients, part.reads))) for part in parts]
     for update, (*norms, _) in launches:
         for norm in norms:
             update._run(norm)

@@ -1,8 +1,8 @@
 """Rewrites what the examples of the pages get, and docs/codes.md: `python -m tests.codes.update_pages`.
 
-In a page, a fenced block `yaml`, `csv` or `l2` is the file example.yaml, example.csv or example.l2. `console` is a
-command and what it says on stderr; `text` is what reading example.l2 as a stream program says. Read the difference
-before you commit it.
+In a page, a fenced block `yaml`, `csv`, `python` or `l2` is the file example.yaml, example.csv, example.py or
+example.l2. `console` is a command and what it says on stderr, for AP7xx on a machine of `machines.py`; `text` is what
+reading example.l2 as a stream program says. Read the difference before you commit it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from asyncpipe import codes
 from asyncpipe.cli.diagnostics import render
 from asyncpipe.errors import Report
 from asyncpipe.verify.events import read_program
+from tests.codes.machines import EXIT_CODES, machine
 from tests.command_line import Outcome, invoke
 
-__all__ = ["ANSWERS", "BOOK", "PAGES", "Block", "answer", "blocks", "play", "sections", "update"]
+__all__ = ["ANSWERS", "BOOK", "PAGES", "Block", "answer", "blocks", "file_of", "play", "sections", "update"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "asyncpipe" / "codes"
@@ -66,27 +67,32 @@ def _read_program(file: str) -> Outcome:
     return Outcome(3 if report.has_errors else 0, "", render(report.diagnostics))
 
 
+def file_of(block: Block) -> Path:
+    """Where the text of a block belongs."""
+    return Path(f"example.{'py' if block.language == 'python' else block.language}")
+
+
 def play(text: str) -> Iterator[tuple[Block, Outcome, Block]]:
     """Writes the files of a section and runs its commands, in the order of the page and in the current folder."""
     for block in blocks(text):
         if block.language in ANSWERS:
             yield block, *answer(block)
         else:
-            Path(f"example.{block.language}").write_text(block.text, "utf-8")
+            file_of(block).write_text(block.text, "utf-8")
 
 
 def update(path: Path) -> None:
     """Puts what the files of the page's example get now below them."""
     text = path.read_text("utf-8")
     example = sections(text)["Example"]
-    with TemporaryDirectory() as folder, chdir(folder):
+    with TemporaryDirectory() as folder, chdir(folder), machine(path.stem):
         said = iter([_checked(path, outcome, block) for _, outcome, block in play(example)])
     renewed = _ANSWER.sub(lambda _: next(said), example)
     path.write_text(text.replace(example, renewed), "utf-8")
 
 
 def _checked(path: Path, outcome: Outcome, block: Block) -> str:
-    if outcome.code not in (0, 3):
+    if outcome.code not in (0, EXIT_CODES.get(path.stem, 3)):
         raise ValueError(f"{path.name}: exit code {outcome.code}\n{block.text}")
     return f"```{block.language}\n{block.text}```"
 

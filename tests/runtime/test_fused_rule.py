@@ -344,7 +344,7 @@ def test_a_rate_is_written_again_after_one_from_the_device() -> None:
     on_device: Any = torch.tensor(0.25, dtype=torch.float64)
     optimizer.step(gradients(arena, 1), on_device)
     on_device.fill_(0.125)
-    (lane,) = rule._lanes.by_stream.values()
+    (lane,) = rule._lanes._found.values()
     lane.scalars.view("lr").copy_(on_device)  # what a replay does
     before = [view.clone() for view in arena.views]
     found = gradients(arena, 2)

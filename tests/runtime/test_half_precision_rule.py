@@ -12,6 +12,7 @@ from asyncpipe.errors import CheckpointError, UsageError
 from asyncpipe.kernels.rounding import round_stochastically
 from asyncpipe.runtime.arena import Arena
 from asyncpipe.runtime.attachments import Attachments
+from asyncpipe.runtime.builtin_rule import BuiltinRule
 from asyncpipe.runtime.fused_rule import FusedRule
 from asyncpipe.runtime.half_precision_rule import HalfPrecisionRule
 from asyncpipe.runtime.optimizer_options import CHOICES
@@ -203,4 +204,5 @@ def test_stochastic_rounding_refuses_float16() -> None:
 
 def test_updates_follow_one_another_since_they_share_the_copies() -> None:
     arena = ones()
-    assert not HalfPrecisionRule(arena, "sgd", {}, "default", is_master=True).concurrent
+    rule = HalfPrecisionRule(arena, lambda wide: BuiltinRule(wide, "sgd", {}, "default"), is_master=True)
+    assert not rule.concurrent

@@ -67,16 +67,17 @@ NADAM = options_of(momentum_decay=[4e-3, 0.1], maximize=BOTH)
 NADAM += options_of(momentum_decay=[4e-3, 0.1], weight_decay=[0.1], decoupled_weight_decay=BOTH, maximize=BOTH)
 LION = options_of(betas=[(0.8, 0.9)], weight_decay=DECAY, maximize=BOTH)
 ADAMW: Options = {"adamw_lr_ratio": 0.5, "adamw_betas": (0.8, 0.9), "adamw_eps": 1e-6, "adamw_weight_decay": 0.0}
-MUON: list[Options] = [
-    {"nesterov": False, "momentum": 0.8},
-    {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 4, **ADAMW},
-]
+MUON = [{"nesterov": False, "momentum": 0.8}, {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 4, **ADAMW}]
 CASES = [("sgd", options) for options in SGD]
 CASES += [(use, options) for use in ("adam", "adamw") for options in [{}, *ADAM]]
 CASES += [("adam", {"decoupled_weight_decay": True, "weight_decay": 0.1})]
 FUSED_CASES = CASES.copy()
 CASES += [("nadam", options) for options in NADAM]
 CASES += [(use, options) for use, choices in (("lion", LION), ("muon", MUON)) for options in [{}, *choices]]
+LAST = dict(CASES)
+"""One case of each optimizer, with most options on; they do not look at the network, so its others are slow on two."""
+SLOW = [(name, *case) for name in ("conv", "lstm") for case in CASES if case not in LAST.items()]
+TRAININGS = [(name, *case) for name in NETWORKS for case in CASES if (name, *case) not in SLOW]
 CLASSES: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
@@ -94,10 +95,7 @@ def label(value: object) -> str | None:
 def batches(shape: tuple[int, ...], count: int) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(1)
     for _ in range(count):
-        yield (
-            torch.randn(4, *shape, generator=generator),
-            torch.randint(3, (4,), generator=generator),
-        )
+        yield torch.randn(4, *shape, generator=generator), torch.randint(3, (4,), generator=generator)
 
 
 def train_plainly(network: nn.Module, optimizer: torch.optim.Optimizer, data: Iterator[Batch]) -> list[Tensor]:
@@ -140,8 +138,9 @@ def assert_trains_like_torch(
     assert_same_bits(train_in_arena(twin, spec, batches(shape, UPDATES)), expected)
 
 
-@pytest.mark.parametrize(("use", "options"), CASES, ids=label)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "use", "options"), [*TRAININGS, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)], ids=label
+)
 def test_training_equals_torch_bit_for_bit(name: str, use: str, options: Options) -> None:
     """With torch.optim as it is by default: a loop over the parameters on the CPU."""
     assert_trains_like_torch(name, OptimizerSpec(use, LR, options), CLASSES[use])

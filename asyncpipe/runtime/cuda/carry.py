@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from asyncpipe.errors import InternalError
 from asyncpipe.runtime.cuda.references import storage_of
+from asyncpipe.runtime.cuda.static import several_shapes
 
 __all__ = ["Carried"]
 
@@ -41,20 +42,35 @@ class Carried:
         tensors = iter(self.tensors)
         return tree_unflatten([next(tensors) if leaf is _HERE else leaf for leaf in self.others], self.spec)
 
+    def has_same_places(self, other: Carried) -> bool:
+        """Whether both have tensors at the same places; a slot that no microbatch has used yet has none."""
+        return self.spec == other.spec and self.others == other.others
+
     def require_alike(self, other: Carried) -> None:
-        """InternalError where the state of one period is not that of another."""
+        """InternalError where the state of one period is not that of another; UsageError for microbatches of
+        several shapes.
+        """
         mine, others = ([(t.shape, t.dtype, t.stride()) for t in one.tensors] for one in (self, other))
-        if self.spec != other.spec or self.others != other.others or mine != others:
+        different = [pair for pair in zip(mine, others, strict=False) if pair[0][0] != pair[1][0]]
+        if self.has_same_places(other) and different:
+            raise several_shapes(*([shapes] for shapes, *_ in different[0]))
+        if not self.has_same_places(other) or mine != others:
             raise InternalError("the state after a period is not alike the state before it")
 
-    def receive(self, other: Carried) -> None:
-        """Copies the tensors of an alike state to the places of this one, all sources first where they are targets."""
+    def receive(self, other: Carried, wanted: Callable[[Tensor], bool]) -> None:
+        """Copies the wanted tensors of an alike state to their places in this one, all sources first where they are
+        targets.
+        """
         self.require_alike(other)
         targets = {storage_of(tensor) for tensor in self.tensors}
-        moves = [(to, of) for to, of in zip(self.tensors, other.tensors, strict=True) if not _same_place(to, of)]
+        moves = [move for move in self._moves(other) if wanted(move[0])]
         sources = [of.clone() if storage_of(of) in targets else of for _, of in moves]
         for (to, _), source in zip(moves, sources, strict=True):
             to.copy_(source)
+
+    def _moves(self, other: Carried) -> list[tuple[Tensor, Tensor]]:
+        """(to, of) where these are not the same."""
+        return [(to, of) for to, of in zip(self.tensors, other.tensors, strict=True) if not _same_place(to, of)]
 
 
 def _same_place(one: Tensor, other: Tensor) -> bool:

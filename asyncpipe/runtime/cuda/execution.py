@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
-from asyncpipe.ir import Action, Program
+from asyncpipe.ir import Action, Op, Program
 from asyncpipe.runtime.arena import Arena
+from asyncpipe.runtime.cuda.apart import ApartStage
+from asyncpipe.runtime.cuda.counts import DeviceCounts
 from asyncpipe.runtime.cuda.feed import DeviceFeed
 from asyncpipe.runtime.cuda.flight import carried, carry_on
 from asyncpipe.runtime.cuda.references import tensors_in
@@ -24,6 +27,29 @@ __all__ = ["DeviceExecution", "LossSink", "Numbers", "Origin"]
 class LossSink(Protocol):
     def store(self, stream: int, microbatch: int, loss: Tensor) -> None:
         """Takes a loss over, on the current stream, which is `stream` of the program."""
+
+
+class Lands(Protocol):
+    """Copies tensors to another device."""
+
+    def copy(self, tensor: Tensor) -> Tensor:
+        """A copy there."""
+
+    def into(self, place: Tensor, tensor: Tensor) -> None:
+        """To a place there."""
+
+    def running(self) -> AbstractContextManager[None]:
+        """What is launched within it runs there, after all copies so far."""
+
+
+class Crosses(Protocol):
+    """The ways of one replica between devices."""
+
+    def landing(self, stream: int) -> Lands:
+        """Where a copy stream of the program leads."""
+
+    def lesson(self, stream: int, stage: int) -> Lands | None:
+        """Where a backward on a stream teaches the predictor of a stage, if on another device."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +92,24 @@ class Numbers:
 
 @dataclass
 class DeviceExecution(Execution):
-    """Issued by one thread. `sink` takes the losses, and gives them back through `arrived` when the host has them."""
+    """Issued by one thread. `sink` takes the losses, and gives them back through `arrived` when the host has them.
+
+    crossing: copies a tensor to where a copy stream leads; None where one device holds all logical ones.
+    """
 
     sink: LossSink | None = None
+    counts: DeviceCounts | None = None
+    crossing: Crosses | None = None
     issuing: int = field(init=False, default=0)
 
-    @property
-    def device(self) -> torch.device:
-        return self.stages[0].arena.layout.device
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.steps |= {
+            Op.SEND_F: self.send_output,
+            Op.SEND_B: self.send_gradient,
+            Op.SEND_A: self.send_activations,
+            Op.SEND_U: self.send_parameters,
+        }
 
     @property
     def device_feed(self) -> DeviceFeed:
@@ -83,6 +119,66 @@ class DeviceExecution(Execution):
     def run(self, stream: int, action: Action) -> None:
         self.issuing = stream
         super().run(stream, action)
+
+    def send_output(self, stream: int, stage: int, microbatch: int) -> None:
+        """To the stage above."""
+        slot = self.slot(stage, microbatch)
+        self.outputs[stage][slot] = self._crossed(stream, self.outputs[stage][slot])
+
+    def send_gradient(self, stream: int, stage: int, microbatch: int) -> None:
+        """To the stage below, with the output of a stage that inverts it."""
+        below, slot = stage - 1, self.slot(stage - 1, microbatch)
+        self.incoming[below][slot] = self._crossed(stream, self.incoming[below][slot])
+        self.returned[below][slot] = self._crossed(stream, self.returned[below][slot])
+
+    def send_activations(self, stream: int, stage: int, microbatch: int) -> None:
+        """What a forward keeps, to the device of its backward."""
+        own = self.slots_of(stage)[self.slot(stage, microbatch)]
+        state = carried(own)
+        read = state.pop("read")
+        carry_on(own, self._crossed(stream, state) | {"read": read})
+
+    def send_parameters(self, stream: int, stage: int, update: int) -> None:
+        """Private weights, which an update has changed, become the live ones."""
+        weights = self.weights[stage]
+        for updating, private in weights.apart.items():
+            if self.crossing is not None and self._leads_from(stream, updating):
+                for dtype, flat in weights.live.flat.items():
+                    self.crossing.landing(stream).into(flat, private.flat[dtype])
+
+    def _leads_from(self, copying: int, stream: int) -> bool:
+        """Whether a copy stream is on the device of another one."""
+        return self.program.streams[copying].device == self.program.streams[stream].device
+
+    def backward(self, stream: int, stage: int, microbatch: int) -> None:
+        """By the twin of the stage on the stream's device, if it has one there."""
+        home, own = self.stages, self.stages[stage]
+        if not isinstance(own, ApartStage):
+            super().backward(stream, stage, microbatch)
+            return
+        self.stages = [*home[:stage], own.hand_over(stream, self.slot(stage, microbatch)), *home[stage + 1 :]]
+        try:
+            super().backward(stream, stage, microbatch)
+        finally:
+            self.stages = home
+
+    def _crossed(self, stream: int, state: Any) -> Any:
+        """The same on the other device."""
+        if self.crossing is None:
+            return state
+        return _copied(self.crossing.landing(stream), state)
+
+    def _hand_down(
+        self, stage: int, microbatch: int, read: tuple[Tensor, ...], gradients: tuple[Tensor | None, ...]
+    ) -> None:
+        """A predictor learns on the device that it predicts on."""
+        lesson = None if self.crossing is None else self.crossing.lesson(self.issuing, stage - 1)
+        if lesson is None:
+            super()._hand_down(stage, microbatch, read, gradients)
+            return
+        read, gradients = _copied(lesson, (read, gradients))
+        with lesson.running():
+            super()._hand_down(stage, microbatch, read, gradients)
 
     def _record_loss(self, microbatch: int, loss: Tensor) -> None:
         assert self.sink is not None
@@ -124,6 +220,7 @@ class DeviceExecution(Execution):
         own = carried(slot)
         # Most weights belong to the stage, and nobody drops them.
         yield [own[key] for key in own if key != "read" or slot.holds]
+        yield self.found[stage][self.slot(stage, microbatch)]
         if microbatch in self.pending[stage]:
             yield self.pending[stage][microbatch].gradients
 
@@ -131,18 +228,22 @@ class DeviceExecution(Execution):
         first = update * self.program.every
         for microbatch in range(first, first + self.program.update_size(update)):
             if microbatch in self.pending[stage]:
-                yield from tensors_in(self.pending[stage][microbatch].gradients)
+                pending = self.pending[stage][microbatch]
+                yield from tensors_in([pending.gradients, pending.found])
         yield from tensors_in(self.reduced[stage].get(update, ()))
         yield from tensors_in(self.updates[stage].tentative())
 
     def carried(self, origin: Origin) -> Any:
         """All tensors that later actions read of earlier ones, in nested lists and dictionaries."""
         return {
-            "between": [self.outputs, self.incoming, self.returned],
+            "between": [self.outputs, self.incoming, self.returned, self.found],
             "stages": [[carried(own) for own in self.slots_of(stage)] for stage in range(len(self.stages))],
             "read": [[_flat(arena) for arena in arenas] for arenas in self.read_weights],
             "pending": [
-                {m - origin.microbatch: (one.gradients, _flat(one.weights)) for m, one in sorted(found.items())}
+                {
+                    m - origin.microbatch: (one.gradients, _flat(one.weights), one.found)
+                    for m, one in sorted(found.items())
+                }
                 for found in self.pending
             ],
             "reduced": [{u - origin.update: found[u] for u in sorted(found)} for found in self.reduced],
@@ -157,7 +258,8 @@ class DeviceExecution(Execution):
 
     def carry_on(self, state: Any, numbers: Numbers, origin: Origin) -> None:
         """Goes on from a state that `carried` and `numbers` gave, as if it had come about here."""
-        self.outputs, self.incoming, self.returned = ([list(slots) for slots in part] for part in state["between"])
+        between = ([list(slots) for slots in part] for part in state["between"])
+        self.outputs, self.incoming, self.returned, self.found = between
         for stage, slots in enumerate(state["stages"]):
             for own, kept in zip(self.slots_of(stage), slots, strict=True):
                 carry_on(own, kept)
@@ -169,8 +271,10 @@ class DeviceExecution(Execution):
         self.reads = [list(slots) for slots in numbers.reads]
         self.pending = [
             {
-                m + origin.microbatch: Pending(gradients, *numbers.pending[s][m], _arena(self.stages[s].arena, flat))
-                for m, (gradients, flat) in found.items()
+                m + origin.microbatch: Pending(
+                    gradients, *numbers.pending[s][m], _arena(self.stages[s].arena, flat), version
+                )
+                for m, (gradients, flat, version) in found.items()
             }
             for s, found in enumerate(state["pending"])
         ]
@@ -183,6 +287,18 @@ class DeviceExecution(Execution):
             for microbatch in list(lags)[count:]:
                 found.append((stage, microbatch, lags.pop(microbatch)))
         return found
+
+
+def _copied(landing: Lands, state: Any) -> Any:
+    """The same with copies on the other device, one for each tensor."""
+    copies: dict[int, Tensor] = {}
+
+    def copied(tensor: Tensor) -> Tensor:
+        if id(tensor) not in copies:
+            copies[id(tensor)] = landing.copy(tensor)
+        return copies[id(tensor)]
+
+    return tree_map_only(Tensor, copied, state)
 
 
 def _flat(arena: Arena | None) -> list[Tensor] | None:

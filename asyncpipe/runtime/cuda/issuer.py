@@ -11,11 +11,14 @@ from torch import Tensor
 from asyncpipe.errors import InternalError
 from asyncpipe.ir import TRANSFERS, Action, Instruction, Kind, Op, Program
 from asyncpipe.runtime.cuda.api import Cuda, Event, Stream
+from asyncpipe.runtime.cuda.crossings import Crossings
+from asyncpipe.runtime.cuda.device_streams import DeviceStreams
 from asyncpipe.runtime.cuda.references import References, storage_of
+from asyncpipe.runtime.cuda.stamps import Timing, unstamped
 from asyncpipe.runtime.cuda.timeline import Timeline
 from asyncpipe.runtime.failure import naming_the_action
 
-__all__ = ["Issuer", "Work", "make_streams"]
+__all__ = ["Issuer", "Work"]
 
 Before = Callable[[int, Action], None]
 
@@ -45,15 +48,27 @@ class Work(Protocol):
 class Issuer:
     """One for each run, or for each capture: events of a capture mean nothing outside it.
 
-    Replicas take turns at every line. Stream i of replica r is streams[r * (streams of the program) + i].
+    Replicas take turns at every line. crossings: what graphs of several devices wait for among themselves. timing:
+    around what each action launches.
     """
 
-    def __init__(self, cuda: Cuda, program: Program, streams: Sequence[Stream], work: Work) -> None:
+    def __init__(
+        self,
+        cuda: Cuda,
+        program: Program,
+        streams: DeviceStreams,
+        work: Work,
+        crossings: Crossings | None = None,
+        timing: Timing = unstamped,
+    ) -> None:
         self.cuda = cuda
         self.program = program
-        self.streams = streams
+        self.streams = streams.all
+        self._landings = streams.landings
+        self._crossings = crossings
+        self._timing = timing
         self.work = work
-        self._timelines = [Timeline(number) for number in range(len(streams))]
+        self._timelines = [Timeline(number) for number in range(len(streams.all))]
         self.references = References(self._timelines)
         self._events = [_EventRing(cuda, program) for _ in range(program.replicas)]
         self._last_updates: dict[tuple[int, int], int] = {}
@@ -67,28 +82,50 @@ class Issuer:
                 self._launch_together(stream, action, before)
                 continue
             for replica in range(self.program.replicas):
-                at = self._number(replica, stream)
                 if kind is Kind.LAUNCH:
                     self._launch(replica, stream, action, before)
                 elif kind is Kind.RECORD:
-                    self._events[replica].record(action, self.streams[at], self._timelines[at])
+                    self._record(replica, stream, action)
                 else:
-                    self._events[replica].wait(action, self.streams[at], self._timelines[at])
-                    self.references.release(at)
+                    self._wait(replica, stream, action)
+
+    def _record(self, replica: int, stream: int, action: Action) -> None:
+        at = self._number(replica, stream)
+        self._events[replica].record(action, self.streams[at], self._timelines[at])
+        if self._crossings is not None:
+            self._crossings.record(replica, action, self.streams[at], self._timelines[at])
+
+    def _wait(self, replica: int, stream: int, action: Action) -> None:
+        at = self._number(replica, stream)
+        timeline, crossings = self._timelines[at], self._crossings
+        if crossings is None or not crossings.wait(replica, stream, action, self.streams[at], timeline):
+            self._events[replica].wait(action, self.streams[at], timeline)
+        self.references.release(at)
 
     def _number(self, replica: int, stream: int) -> int:
         return replica * len(self.program.streams) + stream
 
     def _launch(self, replica: int, stream: int, action: Action, before: Before | None) -> None:
         at = self._number(replica, stream)
+        if action.op in TRANSFERS:
+            self._send(at, replica, stream, action, before)
+            return
         if action.op is Op.U and self.work.chains_updates:
             last = self._last_updates.get((replica, action.stage), at)
             if last != at:
                 self._meet([last], [at])
             self._last_updates[replica, action.stage] = at
-        self._run(at, replica, stream, action, [replica], before)
-        if not action.op.by_update and action.op not in TRANSFERS:
+        self._run(at, replica, stream, action, [replica], before, at)
+        if not action.op.by_update:
             self._use_slot(at, replica, action)
+
+    def _send(self, at: int, replica: int, stream: int, action: Action, before: Before | None) -> None:
+        """A transfer waits for what its landing did, and the landing for the transfer."""
+        landing = self._landings.get(at, at)
+        self._timelines[at].join(self._timelines[landing].clock)
+        self._run(at, replica, stream, action, [replica], before, landing)
+        self._timelines[landing].join(self._timelines[at].clock)
+        self.references.release(landing)
 
     def _use_slot(self, at: int, replica: int, action: Action) -> None:
         """InternalError where a forward takes a slot that others may still read."""
@@ -106,12 +143,20 @@ class Issuer:
         *others, last = (self._number(replica, stream) for replica in range(self.program.replicas))
         self._meet(others, [last])
         everyone = range(self.program.replicas)
-        self._run(last, self.program.replicas - 1, stream, action, everyone, before)
+        self._run(last, self.program.replicas - 1, stream, action, everyone, before, last)
         self._meet([last], others)
 
     def _run(
-        self, at: int, replica: int, stream: int, action: Action, replicas: Iterable[int], before: Before | None
+        self,
+        at: int,
+        replica: int,
+        stream: int,
+        action: Action,
+        replicas: Iterable[int],
+        before: Before | None,
+        home: int,
     ) -> None:
+        """`home`: the stream that the action allocates on."""
         if before is not None:
             before(at, action)
         replicas = list(replicas)
@@ -119,11 +164,16 @@ class Issuer:
         known = {storage_of(tensor) for tensor in read}
         traces = self.work.traces
         name = self.program.streams[stream].name
-        with self.cuda.on(self.streams[at]), self._order_among(replica, action), naming_the_action(name, action):
+        with (
+            self.cuda.on(self.streams[at]),
+            naming_the_action(name, action),
+            self._timing(replica, stream, action),
+            self._order_among(replica, action),
+        ):
             self.work.run(replica, stream, action)
         self._timelines[at].advance()
         found = (tensor for one in replicas for tensor in self.work.held(one, action))
-        self.references.made((tensor for tensor in found if storage_of(tensor) not in known), at)
+        self.references.made((tensor for tensor in found if storage_of(tensor) not in known), home)
         self.references.read(read, at)
         if self.work.traces != traces:
             self._meet([at], [other for other in range(len(self.streams)) if other != at])
@@ -134,21 +184,36 @@ class Issuer:
             return nullcontext()
         return self.cuda.unordered(f"updates of stage {action.stage} of replica {replica}")
 
-    def fork(self, joined: bool = False) -> None:
-        """Every stream comes after what was issued on the first; in a capture they take part from here.
+    def plan(self, replica: int, stream: int, action: Action, waits: Iterable[Action]) -> None:
+        """A transfer that each launch of a period makes: what it moves has moved from here on."""
+        at, crossings = self._number(replica, stream), self._crossings
+        assert crossings is not None
+        for wait in waits:
+            crossings.follow(replica, wait, self._timelines[at])
+        self.work.run(replica, stream, action)
+        self._timelines[at].advance()
+        crossings.stand_for(replica, action, self._timelines[at])
+
+    def fork(self, joined: bool = False, among: Sequence[int] = ()) -> None:
+        """Every stream, or those of `among`, comes after what was issued on the first; in a capture they take part.
 
         joined: that is all that the program had before, whoever issued it.
         """
-        self._meet([0], self._others())
+        first, *others = among or range(len(self.streams))
+        self._meet([first], others)
         for ring in self._events:
             ring.forget(joined)
 
-    def join(self) -> None:
+    def join(self, among: Sequence[int] = ()) -> None:
         """The first comes after all that was issued."""
-        self._meet(self._others(), [0])
+        first, *others = among or range(len(self.streams))
+        self._meet(others, [first])
 
-    def _others(self) -> list[int]:
-        return list(range(1, len(self.streams)))
+    def follow(self, target: int, sources: Iterable[int]) -> None:
+        """What comes next on `target` comes after all that was issued on the others, by events of somebody else."""
+        for source in sources:
+            self._timelines[target].join(self._timelines[source].clock)
+        self.references.release(target)
 
     def _meet(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         for source in sources:
@@ -170,37 +235,28 @@ class _EventRing:
     def __init__(self, cuda: Cuda, program: Program) -> None:
         self._cuda = cuda
         self._size = 2 * (max(program.slots, default=1) + program.step + program.every) + program.start + 2
-        self._events: dict[tuple[Op, int, int], Event] = {}
-        self._records: dict[Action, dict[int, int]] = {}
+        self._events: dict[tuple[Op, int, int, Stream], Event] = {}
+        self._records: dict[Action, tuple[Event, dict[int, int]]] = {}
         self._joined = False
 
     def forget(self, joined: bool) -> None:
         self._joined = joined
         self._records.clear()
 
-    def _place(self, action: Action) -> tuple[Op, int, int]:
-        return action.op, action.stage, action.index % self._size
-
     def record(self, action: Action, stream: Stream, timeline: Timeline) -> None:
-        place = self._place(action)
+        # An event belongs to one device, and an action may change streams from microbatch to microbatch.
+        place = action.op, action.stage, action.index % self._size, stream
         if place not in self._events:
             self._events[place] = self._cuda.event()
-        self._cuda.record(self._events[place], stream)
+        event = self._events[place]
+        self._cuda.record(event, stream)
         self._records.pop(action._replace(index=action.index - self._size), None)
-        self._records[action] = timeline.snapshot()
+        self._records[action] = event, timeline.snapshot()
 
     def wait(self, action: Action, stream: Stream, timeline: Timeline) -> None:
         if action in self._records:
-            self._cuda.wait(stream, self._events[self._place(action)])
-            timeline.join(self._records[action])
+            event, clock = self._records[action]
+            self._cuda.wait(stream, event)
+            timeline.join(clock)
         elif not self._joined:
             raise InternalError(f"the program waits for {action}, whose event was not recorded")
-
-
-def make_streams(cuda: Cuda, program: Program, devices: Sequence[int]) -> list[Stream]:
-    """One for each stream of each replica, on the real device of its logical one."""
-    return [
-        cuda.stream(devices[stream.device], -stream.priority, stream.sms)
-        for _ in range(program.replicas)
-        for stream in program.streams
-    ]

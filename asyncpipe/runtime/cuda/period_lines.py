@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from asyncpipe.errors import UsageError
+from asyncpipe.errors import Diagnostic, UsageError
 from asyncpipe.ir import Instruction, Kind, Op, Program
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "instructions_of",
     "iterations_of_period",
     "launched",
+    "on_device",
     "rated_updates",
     "stages_of_gradients",
     "updates_by_stream",
@@ -38,10 +39,13 @@ def iterations_of_period(program: Program, microbatches: int, versions: int = 1)
     whole = math.lcm(*program.slots, program.every * versions, program.step)
     count = -(-microbatches // whole) * whole
     if count > MOST_MICROBATCHES:
-        raise UsageError(
-            f"a period of {count} microbatches is too long for one graph: slots {sorted(set(program.slots))} repeat"
-            f" together after {whole}",
-            "give all stages the same in_flight, or use --backend streams",
+        raise UsageError.of(
+            Diagnostic(
+                "AP714",
+                f"a period of {count} microbatches is too long for one graph: slots {sorted(set(program.slots))} and"
+                f" updates of {program.every} repeat together after {whole}",
+                hint="give all stages the same in_flight, or use --backend streams",
+            )
         )
     return count // program.step
 
@@ -57,6 +61,11 @@ def launched(instructions: Sequence[Instruction], op: Op, stages: Sequence[int])
     """The indices of the launches of an op at some stages, without repetitions."""
     found = (i.action for i in instructions if i.kind is Kind.LAUNCH and i.action.op is op)
     return list(dict.fromkeys(action.index for action in found if action.stage in stages))
+
+
+def on_device(lines: Sequence[Instruction], devices: Sequence[int], device: int) -> list[Instruction]:
+    """Those of streams on a device; `devices`: by stream."""
+    return [line for line in lines if devices[line.stream] == device]
 
 
 def updates_by_stream(program: Program, lines: Sequence[Instruction]) -> list[list[int]]:

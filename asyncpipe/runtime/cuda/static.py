@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from asyncpipe.errors import UsageError
+from asyncpipe.errors import Diagnostic, UsageError
 from asyncpipe.runtime.cuda.api import Cuda, Event, Stream
 from asyncpipe.runtime.cuda.losses import checked_loss
 
-__all__ = ["StaticBatches", "StaticLosses", "StaticRates"]
+__all__ = ["StaticBatches", "StaticLosses", "StaticRates", "several_shapes"]
 
 Source = Callable[[int], Any]
 
@@ -32,11 +32,18 @@ class StaticBatches:
         flattened = [tree_flatten(sample) for _, sample in samples]
         self._specs = [spec for _, spec in flattened]
         self._places = [[_like(leaf, device) for leaf in leaves] for leaves, _ in flattened]
+        self._require_one_shape()
         with cuda.on(copying):
             self._staging = [[[_like(leaf, device) for leaf in leaves] for leaves, _ in flattened] for _ in range(2)]
         self._consumed: list[Event | None] = [None, None]
         self._kept: list[list[Tensor]] = [[], []]
         self._fills = 0
+
+    def _require_one_shape(self) -> None:
+        first, *others = [[place.shape for place in places] for places in self._places]
+        for shapes in others:
+            if shapes != first:
+                raise several_shapes(first, shapes)
 
     @property
     def numbers(self) -> list[int]:
@@ -78,18 +85,29 @@ class StaticBatches:
         leaves, spec = tree_flatten(batch)
         expected = [(place.shape, place.dtype) for place in self._places[at]]
         if spec != self._specs[at] or [(leaf.shape, leaf.dtype) for leaf in leaves] != expected:
-            raise UsageError(
-                f"a graph reads batches of one shape, {[tuple(shape) for shape, _ in expected]}; found"
-                f" {[tuple(getattr(leaf, 'shape', ())) for leaf in leaves]}",
-                "drop the last, short batch, or use --backend streams",
-            )
+            raise several_shapes([shape for shape, _ in expected], [getattr(leaf, "shape", ()) for leaf in leaves])
         return leaves
+
+
+def several_shapes(expected: Sequence[Sequence[int]], found: Sequence[Sequence[int]]) -> UsageError:
+    """AP712."""
+    return UsageError.of(
+        Diagnostic(
+            "AP712",
+            f"a graph reads batches of one shape, {list(map(tuple, expected))}; found {list(map(tuple, found))}",
+            hint="drop the last, short batch, or use --backend streams",
+        )
+    )
 
 
 def _like(leaf: Any, device: torch.device) -> Tensor:
     if not isinstance(leaf, Tensor):
-        raise UsageError(
-            f"a graph reads batches of tensors, found {type(leaf).__name__}", "give tensors, or use --backend streams"
+        raise UsageError.of(
+            Diagnostic(
+                "AP712",
+                f"a graph reads batches of tensors, found {type(leaf).__name__}",
+                hint="give tensors, or use --backend streams",
+            )
         )
     return torch.empty_like(leaf, device=device)
 
@@ -117,7 +135,7 @@ class StaticRates:
         host = self._cuda.pinned(self._table)
         host.copy_(torch.tensor(rates, dtype=torch.float64))
         with self._cuda.on(launching):
-            self._table.copy_(host)
+            self._table.copy_(host, non_blocking=True)
 
 
 class StaticLosses:
@@ -143,6 +161,10 @@ class StaticLosses:
         copied = self._cuda.event()
         self._cuda.record(copied, launching)
         self._sent.append((shift, host, copied))
+
+    def forget(self) -> None:
+        """A run begins: what one that failed has left unread is not of its microbatches."""
+        self._sent.clear()
 
     def read(self, arrived: Callable[[int, float], None], left: int = 0) -> None:
         """Waits for all but the last `left` periods."""

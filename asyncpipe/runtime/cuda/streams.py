@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
 from asyncpipe.ir import Action, Op
-from asyncpipe.runtime.cuda.api import Cuda, Stream
+from asyncpipe.runtime.cuda.api import Cuda
+from asyncpipe.runtime.cuda.device_streams import Crossing, DeviceStreams
+from asyncpipe.runtime.cuda.device_timeline import DeviceTimeline
 from asyncpipe.runtime.cuda.execution import DeviceExecution
 from asyncpipe.runtime.cuda.issuer import Issuer
 from asyncpipe.runtime.cuda.losses import LossChunks
+from asyncpipe.runtime.cuda.stamps import EagerStamps, unstamped
 from asyncpipe.runtime.replicas import ReplicaGroup
 
-__all__ = ["GroupWork", "StreamLosses", "before_each", "device_execution", "run_streams"]
+__all__ = ["GroupWork", "StreamLosses", "before_each", "crossing", "device_execution", "now_and_then", "run_streams"]
 
 _POLL_SECONDS = 0.5
 
@@ -53,11 +56,11 @@ class GroupWork:
 class StreamLosses:
     """One collector for each stream that has the losses of a replica."""
 
-    def __init__(self, cuda: Cuda, streams: Sequence[Stream], execution: DeviceExecution, replica: int) -> None:
+    def __init__(self, cuda: Cuda, streams: DeviceStreams, execution: DeviceExecution, replica: int) -> None:
         first = replica * len(execution.program.streams)
         runs = [Op.F in stream.runs for stream in execution.program.streams]
         self._of = {
-            number: LossChunks(cuda, streams[first + number], execution.arrived)
+            number: LossChunks(cuda, streams.all[first + number], execution.arrived)
             for number, forwards in enumerate(runs)
             if forwards
         }
@@ -72,10 +75,11 @@ class StreamLosses:
 
 def run_streams(
     cuda: Cuda,
-    streams: Sequence[Stream],
+    streams: DeviceStreams,
     group: ReplicaGroup,
     hook: Callable[[int, Action], None] | None = None,
     poll: Callable[[], None] | None = None,
+    timeline: DeviceTimeline | None = None,
 ) -> None:
     """Runs a whole program and waits for its end. `streams`: those of `make_streams`."""
     losses = []
@@ -83,31 +87,51 @@ def run_streams(
         execution = device_execution(group, replica)
         losses.append(StreamLosses(cuda, streams, execution, replica))
         execution.sink = losses[-1]
-    issuer = Issuer(cuda, group.program, streams, GroupWork(group))
+        execution.crossing = crossing(cuda, streams, group, replica)
+    stamps = None if timeline is None else EagerStamps(cuda, group.program, streams, timeline)
+    timing = unstamped if stamps is None else stamps.timing
+    issuer = Issuer(cuda, group.program, streams, GroupWork(group), timing=timing)
     issuer.fork()
     issuer.issue(group.program.instructions(), before_each(hook, poll))
     issuer.join()
     for sink in losses:
         sink.finish()
+    if stamps is not None:
+        stamps.finish()
     ended = cuda.event()
-    cuda.record(ended, streams[0])
+    cuda.record(ended, streams.all[0])
     cuda.synchronize(ended)
+
+
+def crossing(cuda: Cuda, streams: DeviceStreams, group: ReplicaGroup, replica: int) -> Crossing | None:
+    """None where there is nowhere to cross to."""
+    return Crossing(cuda, streams, replica * len(group.program.streams)) if streams.landings else None
 
 
 def before_each(
     hook: Callable[[int, Action], None] | None, poll: Callable[[], None] | None
 ) -> Callable[[int, Action], None]:
-    polled = time.monotonic()
+    polling = now_and_then(poll)
 
     def before(stream: int, action: Action) -> None:
-        nonlocal polled
         if hook is not None:
             hook(stream, action)
+        polling()
+
+    return before
+
+
+def now_and_then(poll: Callable[[], None] | None) -> Callable[[], None]:
+    """Calls `poll` where the last time is half a second ago."""
+    polled = time.monotonic()
+
+    def polling() -> None:
+        nonlocal polled
         if poll is not None and time.monotonic() - polled >= _POLL_SECONDS:
             polled = time.monotonic()
             poll()
 
-    return before
+    return polling
 
 
 def device_execution(group: ReplicaGroup, replica: int) -> DeviceExecution:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from asyncpipe.runtime.stage_functions import tensors_of
-from asyncpipe.runtime.traced.torch_tracing import flatten, unflatten
+from asyncpipe.runtime.traced.torch_tracing import flatten, unflatten, without_data
 
 __all__ = ["Call"]
 
@@ -40,3 +40,9 @@ class Call:
         rest = iter(tensors)
         leaves = [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in self.target]
         return unflatten(leaves, self.target_structure)
+
+    def without_data(self) -> Call:
+        """The same call with tensors that have shapes, strides, types and devices only."""
+        leaves = [without_data(leaf, leaf.device) if isinstance(leaf, Tensor) else leaf for leaf in self.target]
+        inputs = [without_data(tensor, tensor.device) for tensor in self.inputs]
+        return replace(self, inputs=tuple(inputs), target=tuple(leaves))

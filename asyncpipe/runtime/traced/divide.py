@@ -12,6 +12,7 @@ from functools import cached_property
 
 from torch import Tensor, fx
 
+from asyncpipe.runtime.traced.compiled import Compile, Run, uncompiled
 from asyncpipe.runtime.traced.extract import extract
 from asyncpipe.runtime.traced.in_place import update_in_place
 from asyncpipe.runtime.traced.joint import Joint
@@ -30,12 +31,13 @@ class Forward:
     """
 
     graph: fx.GraphModule
+    function: Run
     updated: Indices
     results: int
 
     def run(self, arguments: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
         """(results, new values of buffers, kept)."""
-        found = self.graph.forward(*arguments)
+        found = self.function(*arguments)
         first = self.results + len(self.updated)
         return found[: self.results], found[self.results : first], found[first:]
 
@@ -45,6 +47,7 @@ class Backward:
     """Gradients from a choice of parameters, buffers, saved values and gradients of the results, by index."""
 
     graph: fx.GraphModule
+    function: Run
     parameters: Indices
     buffers: Indices
     saved: Indices
@@ -59,20 +62,21 @@ class Backward:
         saved: Sequence[Tensor],
         seeds: Sequence[Tensor | None],
     ) -> tuple[Tensor | None, ...]:
-        found: tuple[Tensor | None, ...] = self.graph.forward(
+        found = self.function(
             *[parameters[i] for i in self.parameters],
             *[buffers[i] for i in self.buffers],
             *[saved[i] for i in self.saved],
             *[seeds[i] for i in self.seeds],
         )
-        return found
+        return tuple(found)
 
 
 class Division:
-    """The functions of one joint graph; each is made when it is first wanted."""
+    """The functions of one joint graph; each is made, and compiled, when it is first wanted."""
 
-    def __init__(self, joint: Joint) -> None:
+    def __init__(self, joint: Joint, make: Compile = uncompiled) -> None:
         self.joint = joint
+        self._make = make
         self._nodes = list(joint.graph.graph.nodes)
         self._forward = joint.computed_forward
         self._arguments_of_backward = {*joint.parameters, *joint.buffers, *joint.seeds}
@@ -111,13 +115,14 @@ class Division:
         outputs = [*joint.results, *(joint.updated[i] for i in joint.changed), *kept]
         graph = extract(joint.graph, self._arguments, outputs, name)
         left = update_in_place(graph, len(joint.results), {i: f"buffer_{i}" for i in joint.changed})
-        return Forward(graph, tuple(left), len(joint.results))
+        return Forward(graph, self._make(graph), tuple(left), len(joint.results))
 
     @cached_property
     def second_forward(self) -> Forward:
         """Takes the draws of the first after its other arguments; moves no buffer, gives no result."""
         arguments = self._arguments | _named(draw=self.draws)
-        return Forward(extract(self.joint.graph, arguments, self.saved, "SecondForward"), (), 0)
+        graph = extract(self.joint.graph, arguments, self.saved, "SecondForward")
+        return Forward(graph, self._make(graph), (), 0)
 
     @cached_property
     def reread_buffers(self) -> Indices:
@@ -157,7 +162,8 @@ class Division:
         }
         graph = extract(joint.graph, arguments, gradients, name)
         parameters, buffers, saved, seeds = map(tuple, chosen)
-        return Backward(graph, parameters, buffers, saved, seeds, tuple(map(self._reached, gradients)))
+        reached = tuple(map(self._reached, gradients))
+        return Backward(graph, self._make(graph), parameters, buffers, saved, seeds, reached)
 
     def _reached(self, gradient: fx.Node | None) -> frozenset[int] | None:
         if gradient is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +14,8 @@ from asyncpipe.runtime.traced.nodes import ancestors, is_view, parts_of
 from asyncpipe.runtime.traced.simplify import simplify
 from asyncpipe.runtime.traced.stage_code import StageCode
 from asyncpipe.runtime.traced.torch_tracing import Fakes, functional_graph
-from asyncpipe.runtime.traced.user_run import UserRun
+from asyncpipe.runtime.traced.user_run import Ran, UserRun
+from asyncpipe.runtime.traced.writes import NoWrites
 
 __all__ = ["Call", "Joint", "Strides", "trace"]
 
@@ -84,7 +85,7 @@ def trace(
     fakes = Fakes()
     run = UserRun(code, call, tuple(wanted))
     arguments = fakes.of([*call.inputs, *call.target_tensors, *parameters, *buffers])
-    first = fakes.run(run.forward, arguments)
+    first = fakes.run(_without_writes(run, code), arguments)
     pairs = enumerate(zip(first.results, first.seeded, strict=True))
     seeds = [_like(fakes, y, strides.get(i, y.stride())) for i, (y, seeded) in pairs if seeded]
     graph = functional_graph(run.joint, [*arguments, *seeds])
@@ -93,6 +94,17 @@ def trace(
     _refuse_other_buffers(code, joint)
     _keep_old_values(joint)
     return joint
+
+
+def _without_writes(run: UserRun, code: StageCode) -> Callable[..., Ran]:
+    """The forward; it raises where it writes into a parameter."""
+    names = [names[0] for names in code.parameters]
+
+    def forward(*arguments: Tensor) -> Ran:
+        with NoWrites(names, run.split(arguments)[2]):
+            return run.forward(*arguments)
+
+    return forward
 
 
 def _like(fakes: Fakes, tensor: Tensor, stride: tuple[int, ...]) -> Tensor:

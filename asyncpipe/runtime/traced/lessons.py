@@ -24,7 +24,7 @@ class TracedLessons:
         self.traces = Traces(stage, code, predictor.arena, [], wants_input_gradient=False)
 
     def learn(self, output: Tensor, gradient: Tensor, lr: float) -> None:
-        call = Call.of(output, gradient)
+        call = Call.of(self._predictor.taken(output), self._predictor.taken(gradient))
         division = self.traces.of(call)
         weights = self._predictor.arena.views
         with torch.no_grad():

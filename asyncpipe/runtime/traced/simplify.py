@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from asyncpipe.runtime.traced.effects import without_effects
 from asyncpipe.runtime.traced.nodes import ancestors, draws_numbers, is_view
 from asyncpipe.runtime.traced.recurrent import keep_workspace
 
@@ -17,6 +18,7 @@ _aten = torch.ops.aten
 
 def simplify(module: fx.GraphModule, inputs: int) -> None:
     """`inputs`: how many of the arguments, from the first, are the stage's inputs."""
+    without_effects(module.graph)
     _without_detach(module.graph)
     _without_copies(module.graph, inputs)
     _without_unread_statistics(module.graph)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from asyncpipe.errors import UsageError
 from asyncpipe.runtime.arena import Arena
+from asyncpipe.runtime.autocast import autocasting
 from asyncpipe.runtime.recompute import input_from_output, second_forward
 from asyncpipe.runtime.stage import Loss, StageOptions
 from asyncpipe.runtime.stage_functions import Gradients, tensors_of
@@ -24,6 +25,7 @@ from asyncpipe.runtime.traced.lessons import TracedLessons
 from asyncpipe.runtime.traced.seeds import in_strides, other_strides
 from asyncpipe.runtime.traced.slot import Slot
 from asyncpipe.runtime.traced.stage_code import share_buffers, stage_code
+from asyncpipe.runtime.traced.torch_tracing import without_autocast
 from asyncpipe.runtime.traced.traces import Traces
 
 __all__ = ["TracedStage"]
@@ -36,8 +38,7 @@ class TracedStage:
 
     `own_weights`: each slot keeps a copy of what its forward read. Without it forwards and backwards read the arenas
     that they are given, default the live one, and nothing is copied. The modes of the modules (train, eval) are those
-    at construction. autocast: the type that forwards compute in where torch.autocast says so. traces: those of the same
-    stage of another replica.
+    at construction. traces: those of the same stage of another replica.
     """
 
     def __init__(
@@ -48,7 +49,6 @@ class TracedStage:
         own_weights: bool,
         loss: Loss | None,
         options: StageOptions | None = None,
-        autocast: torch.dtype | None = None,
         traces: Traces | None = None,
     ) -> None:
         self.number = number
@@ -62,11 +62,18 @@ class TracedStage:
         share_buffers(module, self._copy)
         self.arena.alias(module.named_parameters(remove_duplicate=False))
         self._buffers = list(module.buffers())
-        code = stage_code(self._copy, loss, self.arena, self._buffers, autocast)
+        code = stage_code(self._copy, loss, self.arena, self._buffers, self.options.autocast)
         if traces is None:
-            traces = Traces(number, code, self.arena, self._buffers, number > 0 and self.options.input_gradient)
+            wants = number > 0 and self.options.input_gradient
+            traces = Traces(number, code, self.arena, self._buffers, wants, self.options.compiled)
         self.traces = traces
         self._whole = _recurrent_part(module)
+        if self._whole is not None and self.options.compiled:
+            raise UsageError(
+                f"compile: inductor: stage {number}, module {self._whole}: a recurrent layer is one operation, and how"
+                " much memory it gives back only its library knows",
+                "leave `compile` out",
+            )
         predictor = self.options.predictor
         self._lessons = None if predictor is None else TracedLessons(number, predictor)
 
@@ -76,7 +83,7 @@ class TracedStage:
         `weights`: what to read, default the live ones; a slot with weights of its own copies them first.
         """
         own = self._slots[slot]
-        call = Call.of(value, target)
+        call = Call.of(value if self.options.take is None else self.options.take(value), target)
         division = self.traces.of(call)
         own.begin(call, division, self._weights_of_forward(own, weights))
         if self.options.recompute == "none":
@@ -90,7 +97,7 @@ class TracedStage:
     def _run_forward(self, own: Slot, forward: Forward) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """(results, kept); the shared buffers move."""
         call, _, read = own.flight
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast():
             results, updated, kept = forward.run([*call.inputs, *call.target_tensors, *read.views, *self._buffers])
             for index, new in zip(forward.updated, updated, strict=True):
                 self._buffers[index].copy_(new)
@@ -121,13 +128,14 @@ class TracedStage:
         inputs = self._inputs_of(division, outputs, read) if self.options.recompute == "invert" else call.inputs
         own.take_inputs(inputs)
         buffers = [own.buffers.get(i, buffer) for i, buffer in enumerate(self._buffers)]
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast():
             arguments = [*inputs, *call.target_tensors, *read.views, *buffers, *own.draws]
             _, _, own.saved = division.second_forward.run(arguments)
 
     def _inputs_of(self, division: Division, outputs: tuple[Tensor, ...], read: Arena) -> tuple[Tensor, ...]:
         read.alias(self._copy.named_parameters(remove_duplicate=False))
-        with second_forward(self._copy, None), torch.no_grad():
+        autocast = autocasting(outputs[0].device.type, self.options.autocast)
+        with second_forward(self._copy, None), torch.no_grad(), autocast:
             return tensors_of(input_from_output(self._copy, outputs if division.joint.gives_tuple else outputs[0]))
 
     def _weights_of_forward(self, own: Slot, weights: Arena | None) -> Arena:
@@ -221,7 +229,7 @@ class TracedStage:
         _, division, read = own.flight
         if not own.given and division.joint.is_seeded:
             return (None,) * len(backward.reached)
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast():
             found = backward.run(read.views, self._buffers, own.saved, own.seeds)
         return tuple(
             gradient if reached is not None and (not reached or reached & own.given) else None

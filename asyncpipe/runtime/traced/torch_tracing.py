@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch._inductor
 from functorch.compile import aot_function  # type: ignore[import-untyped]
 from torch import Tensor, fx
 from torch._subclasses import FakeTensorMode
@@ -14,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 __all__ = [
     "Fakes",
+    "compile_graph",
     "flatten",
     "functional_graph",
     "onednn_is_enabled",
@@ -21,7 +23,12 @@ __all__ = [
     "operation_results",
     "pack_for_cudnn",
     "unflatten",
+    "without_autocast",
+    "without_data",
 ]
+
+_INDUCTOR = {"triton.cudagraphs": False, "fallback_random": True, "keep_output_stride": True}
+"""What leaves a graph keeps the strides that the trace says: graphs of the same trace read it."""
 
 
 class _Found(Exception):
@@ -45,6 +52,12 @@ class Fakes:
             return function(*arguments)
 
 
+def without_data(tensor: Tensor, device: torch.device) -> Tensor:
+    """One of this shape, these strides and this type, as if on `device`."""
+    with FakeTensorMode():
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+
+
 def functional_graph(function: Callable[..., Any], arguments: Sequence[Tensor]) -> fx.GraphModule:
     """ATen operations of `function` on fake tensors: no mutations, no autograd; gradients inside are spelt out.
 
@@ -59,6 +72,20 @@ def functional_graph(function: Callable[..., Any], arguments: Sequence[Tensor]) 
     with torch.no_grad(), contextlib.suppress(_Found):
         aot_function(function, fw_compiler=keep)(*arguments)
     return found[0]
+
+
+def compile_graph(graph: fx.GraphModule) -> Callable[..., Sequence[Any]]:
+    """By Inductor, for arguments like those of the trace; raises what Inductor does."""
+    arguments = [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
+    with torch.no_grad():
+        compiled: Callable[..., Sequence[Any]] = torch._inductor.compile(graph, arguments, options=_INDUCTOR)
+    return compiled
+
+
+def without_autocast() -> contextlib.AbstractContextManager[None]:
+    """For graphs, where every cast is spelt out, and those that the user's code switched off are none."""
+    guard: contextlib.AbstractContextManager[None] = torch._C._DisableAutocast()
+    return guard
 
 
 def flatten(value: Any) -> tuple[list[Any], Any]:

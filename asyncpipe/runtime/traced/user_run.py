@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from asyncpipe.runtime.autocast import autocasting
 from asyncpipe.runtime.auxiliary import WithHead
 from asyncpipe.runtime.losses import require_scalar
 from asyncpipe.runtime.stage_functions import tensors_of
@@ -17,7 +17,7 @@ from asyncpipe.runtime.traced.call import Call
 from asyncpipe.runtime.traced.recurrent import WholeRecurrentLayers
 from asyncpipe.runtime.traced.stage_code import StageCode, refuse_new_buffers
 
-__all__ = ["UserRun"]
+__all__ = ["Ran", "UserRun"]
 
 
 @dataclass
@@ -67,7 +67,7 @@ class UserRun:
     def _run(self, inputs: list[Tensor], target: Any, parameters: list[Tensor], buffers: list[Tensor]) -> Ran:
         code = self.code
         state = _named(code.parameters, parameters) | _named(code.buffers, buffers)
-        with WholeRecurrentLayers(), _autocast(inputs, code.autocast):
+        with WholeRecurrentLayers(), autocasting(inputs[0].device.type, code.autocast):
             # The module may write into its input, and autograd guards leaves.
             given = tuple(tensor.clone() for tensor in inputs)
             value = given if self.call.takes_tuple else given[0]
@@ -110,7 +110,3 @@ def _leaves(tensors: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
 
 def _named(names: tuple[tuple[str, ...], ...], tensors: list[Tensor]) -> dict[str, Tensor]:
     return {name: tensor for all_names, tensor in zip(names, tensors, strict=True) for name in all_names}
-
-
-def _autocast(inputs: Sequence[Tensor], dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    return nullcontext() if dtype is None else torch.autocast(inputs[0].device.type, dtype)

@@ -1,5 +1,5 @@
 """Fixtures of the recorded trainings."""
 
-from tests.runtime.cuda.recorded import constant_rate, fused, traced_once
+from tests.runtime.cuda.recorded import constant_rate, fused, traced_once, traced_once_each
 
-__all__ = ["constant_rate", "fused", "traced_once"]
+__all__ = ["constant_rate", "fused", "traced_once", "traced_once_each"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,10 +18,11 @@ from asyncpipe.runtime.cuda.platform import CudaPlatform
 from asyncpipe.runtime.cuda.recording.cuda import RecordingCuda
 from asyncpipe.runtime.cuda.static import StaticRates
 from asyncpipe.runtime.optimizers import OptimizerSpec, StageOptimizer
-from asyncpipe.schedule import Schedule, load
+from asyncpipe.schedule import Schedule, library, load
 
 SGD = {"use": "sgd", "lr": 0.05, "momentum": 0.9}
 Pair = tuple[Tensor, Tensor]
+MANY_DEVICES = [name for name in library() if str(load(name).devices) != "1"]
 
 
 def fused_on_cpu(spec: OptimizerSpec, arena: Arena, attachments: Attachments | None = None) -> StageOptimizer:
@@ -59,7 +61,7 @@ def recorded(
     stages: int = 4,
 ) -> tuple[Trainer, CudaPlatform]:
     trainer = Trainer(model, schedule, optimizer=optimizer, backend="serial", stages=stages)
-    platform = CudaPlatform(cuda, kind == "graph", torch.device("cpu"), emulate=True, period=period)
+    platform = CudaPlatform(cuda, kind == "graph", torch.device("cpu"), emulate=cuda.devices == 1, period=period)
     trainer.platform = platform
     trainer.run_backend = platform.run
     return trainer, platform
@@ -69,6 +71,17 @@ def on_serial(model: nn.Sequential, schedule: str | Schedule, data: list[Pair], 
     trainer = Trainer(model, schedule, optimizer=SGD, backend="serial", stages=stages)
     trainer.fit(data)
     return trainer
+
+
+def assert_same_staleness(trainer: Trainer, serial: Trainer, steady: bool = True) -> None:
+    """As the actions were issued, and as kernels counted it; `steady`: means and maxima of the latter too."""
+    found, expected = trainer.staleness.summary(), serial.staleness.summary()
+    device = found.pop("device")
+    assert expected.pop("device") is None
+    assert found == expected
+    assert device["histogram"] == found["histogram"]
+    for key in ("apply", "max") if steady else ():
+        assert device[key] == found[key]
 
 
 def microbatches(name: str, each: int) -> int:
@@ -87,13 +100,26 @@ _TRACED: dict[Any, Any] = {}
 @pytest.fixture
 def traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test has traced serves the others, whose networks have the same text: it takes most of a test."""
+    _serve_traces(monkeypatch, each=False)
+
+
+@pytest.fixture
+def traced_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where stages with the same text are on several devices: each has constants of its own there."""
+    _serve_traces(monkeypatch, each=True)
+
+
+def _serve_traces(monkeypatch: pytest.MonkeyPatch, each: bool) -> None:
     from asyncpipe.runtime.traced import joint, traces
     from asyncpipe.runtime.traced.signature import signature
 
     real = joint.trace
+    asked: Counter[Any] = Counter()
 
     def trace(code: Any, call: Any, wanted: Any, parameters: Any, buffers: Any, strides: Any) -> Any:
-        key = repr(code.module), str(code.loss), signature(call), tuple(wanted), tuple(sorted(strides.items()))
+        text = repr(code.module), str(code.loss), signature(call), tuple(wanted), tuple(sorted(strides.items()))
+        key = text, asked[text] if each else None
+        asked[text] += 1
         if key not in _TRACED:
             _TRACED[key] = real(code, call, wanted, parameters, buffers, strides)
         return _TRACED[key]

@@ -11,7 +11,7 @@ from asyncpipe.runtime.cuda.recording.cuda import RecordingCuda
 from asyncpipe.runtime.learning_rate import LearningRate
 from asyncpipe.schedule import load
 from tests.networks import assert_same_state
-from tests.runtime.cuda.recorded import SGD, microbatches, network, on_serial, pairs, recorded
+from tests.runtime.cuda.recorded import SGD, assert_same_staleness, microbatches, network, on_serial, pairs, recorded
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -41,7 +41,7 @@ def trained(name: str, seed: int | None, each: int | None = None) -> RecordingCu
     serial = Trainer(reference, schedule, optimizer=SGD, backend="serial", stages=4)
     assert list(losses) == list(serial.fit(data).losses)
     assert_same_state(model, reference)
-    assert trainer.staleness.summary() == serial.staleness.summary()
+    assert_same_staleness(trainer, serial)
     return cuda
 
 
@@ -135,3 +135,28 @@ def test_a_short_run_is_issued_eagerly() -> None:
 def test_lessons_of_a_predictor_are_captured() -> None:
     trainer, _ = recorded(network(2), "dni", "graph", RecordingCuda(seed=None), stages=2)
     assert len(trainer.fit(pairs(12)).losses) == 12
+
+
+@pytest.mark.usefixtures("constant_rate")
+def test_a_later_run_begins_with_slots_that_the_first_had_used() -> None:
+    """Where the warmup leaves slots empty, an eager period fills them before the graph takes over."""
+    model, reference = network(), network()
+    schedule = load("1f1b", ["update.every=2"])
+    trainer, _ = recorded(model, schedule, "graph", RecordingCuda(seed=1))
+    serial = Trainer(reference, schedule, optimizer=SGD, backend="serial", stages=4)
+    for _ in range(2):
+        assert list(trainer.fit(pairs(60)).losses) == list(serial.fit(pairs(60)).losses)
+    assert_same_state(model, reference)
+
+
+@pytest.mark.usefixtures("constant_rate")
+def test_losses_are_known_between_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics and progress show them while the run goes."""
+    monkeypatch.setattr("asyncpipe.runtime.cuda.streams._POLL_SECONDS", 0)
+    known: list[int] = []
+    trainer, _ = recorded(network(), load("async-lu"), "graph", RecordingCuda())
+    trainer.fit(
+        pairs(60), poll=lambda group: known.append(sum(moment is not None for moment in group.executions[0].moments))
+    )
+    assert known == sorted(known)
+    assert len({count for count in known if 0 < count < 60}) >= 3

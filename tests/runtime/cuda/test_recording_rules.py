@@ -11,6 +11,7 @@ from torch import Tensor
 from asyncpipe.runtime.cuda.api import MOST_STREAMS
 from asyncpipe.runtime.cuda.recording.cuda import RecordedEvent, RecordedStream, RecordingCuda
 from asyncpipe.runtime.cuda.recording.violation import Kind, Violation
+from tests.runtime.cuda.test_recording_devices import DEVICE_TRAPS
 
 
 class Machine(RecordingCuda):
@@ -142,6 +143,11 @@ def launch_within_a_capture(m: Machine) -> None:
         m.launch(graph, m.a)
 
 
+def draw_from_an_unknown_generator(m: Machine) -> None:
+    with m.capture(m.a), m.on(m.a):
+        m.x + torch.rand(4, generator=torch.Generator())
+
+
 def load_a_kernel_in_a_capture(m: Machine) -> None:
     with m.capture(m.a), m.on(m.a):
         m.kernel("scale", lambda: None, [m.x], [m.x])
@@ -204,6 +210,7 @@ TRAPS: list[tuple[Callable[[Machine], None], Kind]] = [
     (ask_for_a_shape_in_a_capture, Kind.SYNCHRONIZED),
     (capture_twice, Kind.NESTED),
     (launch_within_a_capture, Kind.NESTED),
+    (draw_from_an_unknown_generator, Kind.GENERATOR),
     (load_a_kernel_in_a_capture, Kind.FIRST_LAUNCH),
     (wait_outside_for_an_event_of_a_capture, Kind.CAPTURED_EVENT),
     (wait_on_the_host_for_an_event_of_a_capture, Kind.CAPTURED_EVENT),
@@ -220,8 +227,22 @@ def test_each_trap_is_caught(trap: Callable[[Machine], None], kind: Kind) -> Non
     assert caught.value.kind is kind
 
 
+def test_a_registered_generator_and_those_of_torch_go_on_from_launch_to_launch() -> None:
+    m, own = Machine(), torch.Generator()
+    m.register_generator(own)
+    with m.on(m.a):
+        found = torch.zeros(2, 4)
+    with m.capture(m.a) as graph, m.on(m.a):
+        found[0].copy_(torch.rand(4, generator=own))
+        found[1].copy_(torch.rand(4))
+    m.launch(graph, m.a)
+    first = found.clone()
+    m.launch(graph, m.a)
+    assert not (first == found).any()
+
+
 def test_every_kind_of_violation_has_a_trap() -> None:
-    assert {kind for _, kind in TRAPS} == set(Kind)
+    assert {kind for _, kind in TRAPS} | {kind for _, kind in DEVICE_TRAPS} == set(Kind)
 
 
 def test_a_race_names_both_calls() -> None:

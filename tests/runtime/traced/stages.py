@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asyncpipe.runtime.stage import Stage
+from asyncpipe.runtime.stage import Stage, StageOptions
 from asyncpipe.runtime.traced import TracedStage
 
 Seeds = Callable[[tuple[Tensor, ...]], tuple[Tensor | None, ...]]
@@ -45,10 +45,14 @@ def assert_traced_is_eager(
     lowest: bool = False,
     steps: int = 2,
     exact: bool = True,
+    options: StageOptions | None = None,
 ) -> TracedStage:
     """Bit for bit, unless not `exact`, with the same random numbers; gives the traced stage."""
     seeds = seeds or (ones if loss is None else None)
-    stages = Stage(1, copy.deepcopy(module), 1, False, loss), TracedStage(1, copy.deepcopy(module), 1, False, loss)
+    stages = (
+        Stage(1, copy.deepcopy(module), 1, False, loss, options),
+        TracedStage(1, copy.deepcopy(module), 1, False, loss, options),
+    )
     found = []
     for stage in stages:
         torch.manual_seed(0)

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from asyncpipe.errors import InternalError, UsageError
 from asyncpipe.runtime.arena import Arena
-from asyncpipe.runtime.stage import Stage
+from asyncpipe.runtime.stage import Stage, StageOptions
 from asyncpipe.runtime.traced import TracedStage
 from asyncpipe.runtime.traced.traces import MAX_TRACES
 from tests.runtime.traced.stages import assert_traced_is_eager, ones
@@ -265,7 +265,7 @@ def test_autocast_computes_in_its_type_and_keeps_parameters_as_they_are() -> Non
     with torch.autocast("cpu", torch.bfloat16):
         y = linear(leaf)
     expected = torch.autograd.grad(y, [leaf, *linear.parameters()], torch.ones_like(y))
-    stage = TracedStage(1, linear, 1, False, None, autocast=torch.bfloat16)
+    stage = TracedStage(1, linear, 1, False, None, StageOptions(autocast=torch.bfloat16))
     assert torch.equal(stage.forward(0, x), y.detach())
     inputs, parameters = stage.backward(0, (torch.ones_like(y),))
     assert all(torch.equal(a, b) for a, b in zip([*inputs, *parameters], expected, strict=True) if a is not None)

@@ -13,6 +13,7 @@ from asyncpipe import Trainer
 from asyncpipe.ir import Program
 from asyncpipe.models.reversible import ChannelPadding, Coupling, SpaceToDepth
 from asyncpipe.runtime.losses import cross_entropy
+from asyncpipe.runtime.numerics import Numerics
 from asyncpipe.runtime.platform import CpuPlatform, Platform
 from asyncpipe.runtime.stage import Loss, StageOptions
 from asyncpipe.runtime.traced import TracedStage
@@ -42,15 +43,24 @@ class TracedPlatform(CpuPlatform):
 
 def fit(platform: Platform, model: nn.Module, data: Data, schedule: str, stages: int) -> tuple[float, ...]:
     torch.manual_seed(5)
-    trainer = Trainer(model, load(schedule), cross_entropy, SGD, backend="serial", stages=stages, intra_op_threads=1)
+    trainer = Trainer(
+        model,
+        load(schedule),
+        cross_entropy,
+        SGD,
+        backend="serial",
+        stages=stages,
+        intra_op_threads=1,
+        numerics=platform.numerics.words,
+    )
     trainer.platform = platform
     return trainer.fit(data).losses
 
 
-def assert_traced_is_eager(model: nn.Module, data: Data, schedule: str, stages: int) -> None:
-    traced = copy.deepcopy(model)
-    losses = fit(CpuPlatform(), model, data, schedule, stages)
-    assert fit(TracedPlatform(), traced, data, schedule, stages) == losses
+def assert_traced_is_eager(model: nn.Module, data: Data, schedule: str, stages: int, **numerics: str) -> None:
+    traced, form = copy.deepcopy(model), Numerics(**numerics)
+    losses = fit(CpuPlatform(form), model, data, schedule, stages)
+    assert fit(TracedPlatform(form), traced, data, schedule, stages) == losses
     assert_same_state(traced, model)
 
 
@@ -70,6 +80,23 @@ def assert_traced_is_eager(model: nn.Module, data: Data, schedule: str, stages: 
 )
 def test_networks(network: str, schedule: str, stages: int) -> None:
     assert_traced_is_eager(built(network), batches(6), schedule, stages)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "numerics"),
+    [
+        ("async-lu", {"autocast": "bf16", "memory_format": "channels_last"}),
+        ("dni", {"autocast": "bf16"}),
+        pytest.param("async-lu", {"dtype": "bf16"}, marks=pytest.mark.slow),
+        pytest.param("gpipe-recompute", {"autocast": "bf16"}, marks=pytest.mark.slow),
+    ],
+)
+def test_half_precision(schedule: str, numerics: dict[str, str]) -> None:
+    """With dropout of one half, whose factor is exact; torch's eager dropout rounds others to the type of its input."""
+    torch.manual_seed(3)
+    head = [nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 10)]
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *head)
+    assert_traced_is_eager(network, batches(4), schedule, 2, **numerics)
 
 
 @pytest.mark.parametrize("small", MODELS, ids=str)

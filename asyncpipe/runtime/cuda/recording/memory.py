@@ -14,10 +14,14 @@ from functools import partial
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from asyncpipe.runtime.cuda.recording.usage import Usage
 from asyncpipe.runtime.cuda.recording.violation import Kind, Violation
 from asyncpipe.runtime.cuda.timeline import Timeline
 
-__all__ = ["Identities", "Memory", "storage_key"]
+__all__ = ["HOST", "Identities", "Memory", "storage_key"]
+
+HOST = -1
+"""The host's number among the streams, and among the devices."""
 
 _Last = dict[int, int]
 
@@ -44,6 +48,9 @@ class Identities:
         self.names: dict[int, str] = {}
         self.shared: set[int] = set()
         """Storages with intended races: parameters that readers do not wait for."""
+        self.usage = Usage()
+        self.devices: dict[int, int] = {}
+        """Where each storage lies: on the device of the stream that made it, or touched it first; or on the host."""
 
     def of(self, tensor: Tensor) -> int:
         key = storage_key(tensor)
@@ -54,6 +61,14 @@ class Identities:
     def name(self, key: int) -> str:
         return self.names.get(key, "a tensor")
 
+    def require_on(self, device: int, key: int, what: str) -> None:
+        """Violation for memory of another device; all devices reach that of the host."""
+        home = self.devices.setdefault(key, device)
+        if home not in (device, HOST):
+            raise Violation(
+                Kind.OTHER_DEVICE, f"{what} on device {device} touches {self.name(key)}, which lies on device {home}"
+            )
+
 
 class Memory:
     """All accesses of one history."""
@@ -63,6 +78,8 @@ class Memory:
         self._blocks: dict[int, _Block] = {}
         self.timelines: dict[int, Timeline] = {}
         """By stream."""
+        self.host = Timeline(HOST)
+        """What the host has waited for comes before all that is issued now."""
         self._calls: dict[tuple[int, int], str] = {}
         self._labels: dict[tuple[int, int], str] = {}
         self.label: str | None = None
@@ -98,10 +115,10 @@ class Memory:
         block = self._blocks.get(key)
         yield from block.writes.items() if block else ()
 
-    def touched(self) -> Iterator[tuple[int, bool]]:
-        """Each storage, and whether it was written."""
-        for key, block in self._blocks.items():
-            yield key, bool(block.writes)
+    def is_within_reach(self, key: int) -> bool:
+        """Whether anybody outside this history may touch it: it came from there, or a tensor still refers to it."""
+        block = self._blocks.get(key)
+        return block is not None and (block.owner is None or bool(block.tensors))
 
     def allocated(self, key: int) -> bool:
         block = self._blocks.get(key)
@@ -126,6 +143,7 @@ class Memory:
         if block is None or block.tensors.pop(tensor, None) is None or block.tensors:
             return
         del self._blocks[key]
+        self._identities.usage.give(key)
         assert block.owner is not None
         owner = self.timeline(block.owner)
         users = [*block.reads.items(), *block.writes.items()]
@@ -136,7 +154,7 @@ class Memory:
                 f" for {self._call(stream, position)}, which uses it",
             )
             for stream, position in users
-            if not owner.covers(stream, position)
+            if not owner.covers(stream, position) and not self.host.covers(stream, position)
         ]
 
     def _require_order(self, at: Timeline, key: int, lasts: tuple[_Last, ...], what: str) -> None:
@@ -144,7 +162,8 @@ class Memory:
             return
         for last in lasts:
             for stream, position in last.items():
-                if stream != at.number and not at.covers(stream, position) and not self._unordered(stream, position):
+                known = stream == at.number or at.covers(stream, position) or self.host.covers(stream, position)
+                if not known and not self._unordered(stream, position):
                     raise Violation(
                         Kind.RACE,
                         f"{what} {self._identities.name(key)} on stream {at.number}, which does not wait for"

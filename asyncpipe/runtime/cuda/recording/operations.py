@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from asyncpipe.runtime.cuda.recording.memory import storage_key
 
-__all__ = ["Operation", "Watch"]
+__all__ = ["Operation", "Watch", "address_of"]
 
 Handler = Callable[["Operation"], Any]
 
@@ -31,17 +32,27 @@ class Operation:
     def name(self) -> str:
         return str(self.function).removesuffix(".default")
 
-    @property
+    @cached_property
     def inputs(self) -> list[Tensor]:
-        return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
+        return list(tensors_of((*self.args, *self.kwargs.values())))
 
     @property
+    def read(self) -> list[Tensor]:
+        """The arguments whose contents matter."""
+        return [] if self.function in _SHAPES_ONLY else self.inputs
+
+    @cached_property
     def mutated(self) -> list[Tensor]:
         """The arguments that the operator writes to."""
-        arguments = self.function._schema.arguments
-        names = [a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write]
-        given = dict(zip((a.name for a in arguments), self.args, strict=False)) | self.kwargs
-        return [leaf for name in names for leaf in tree_leaves(given.get(name)) if isinstance(leaf, Tensor)]
+        written = _written(self.function)
+        given = [self.args[at] if at < len(self.args) else self.kwargs.get(name) for at, name in written]
+        return list(tensors_of(given))
+
+    @property
+    def generator(self) -> int | None:
+        """The address of the one that it draws from, if it is not torch's own."""
+        given = (*self.args, *self.kwargs.values())
+        return next((address_of(value) for value in given if isinstance(value, torch.Generator)), None)
 
     @property
     def reads_on_host(self) -> bool:
@@ -86,10 +97,31 @@ class Operation:
     def fresh(self, result: Any) -> Iterator[Tensor]:
         """The outputs with memory of their own."""
         known = {storage_key(tensor) for tensor in self.inputs}
-        return (leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and storage_key(leaf) not in known)
+        return (tensor for tensor in tensors_of(result) if storage_key(tensor) not in known)
 
 
+_ATEN = torch.ops.aten
+_SHAPES_ONLY = {
+    *(_ATEN.empty_like.default, _ATEN.zeros_like.default, _ATEN.ones_like.default, _ATEN.full_like.default),
+    *(_ATEN.new_empty.default, _ATEN.new_empty_strided.default, _ATEN.new_zeros.default, _ATEN.new_full.default),
+}
 _FAKES = FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """Those of an operator's arguments or results; they nest in lists only, so torch's pytree is not needed."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_of(item)
+
+
+@cache
+def _written(function: Any) -> list[tuple[int, str]]:
+    """Positions and names of the arguments that an operator writes to."""
+    arguments = enumerate(function._schema.arguments)
+    return [(at, a.name) for at, a in arguments if a.alias_info is not None and a.alias_info.is_write]
 
 
 def _empty(like: Tensor, device: torch.device) -> Tensor:
@@ -105,6 +137,12 @@ def _original(originals: dict[int, Tensor], made: Tensor, device: torch.device) 
 
 def _alias(tensor: Tensor) -> Tensor:
     return tensor.detach()
+
+
+def address_of(generator: torch.Generator) -> int:
+    """Torch makes another Python object for each call."""
+    address: int = generator._cdata  # type: ignore[attr-defined]
+    return address
 
 
 def rerun_into(operation: Operation, outputs: Sequence[Tensor]) -> None:

@@ -22,8 +22,13 @@ class Kind(StrEnum):
     SYNCHRONIZED = "the host waits in a capture"
     NESTED = "two captures at once"
     FIRST_LAUNCH = "first launch of a kernel in a capture"
+    GENERATOR = "a capture draws from a generator that it does not know"
     CAPTURED_EVENT = "an event of a capture is used outside"
     STREAM_POOL = "too many streams"
+    OTHER_DEVICE = "memory of another device"
+    EVENT_DEVICE = "an event of another device"
+    OLD_RECORD = "a graph waits for what an event was before"
+    POOL_ORDER = "graphs that share memory run in another order"
     STALE_HOST = "the host reads what has not been written yet"
 
 
