@@ -18,7 +18,7 @@ from asyncpipe.errors import UsageError
 from asyncpipe.pictures.html import Panel
 from asyncpipe.pictures.terminal import draw
 from asyncpipe.pictures.timeline import Timeline, planned
-from asyncpipe.schedule import Costs, load
+from asyncpipe.schedule import Costs, Schedule, load
 
 __all__ = ["command"]
 
@@ -30,6 +30,7 @@ _MOST_PLANNED = 2_000_000
 @click.command("show")
 @click.argument("schedule", metavar="SCHEDULE")
 @instance_options
+@click.option("--compare", "run", metavar="RUN", help="Beside it a run that `tools profile` measured.")
 @click.option("--level", type=click.Choice(["L0", "L1", "L2"]), help="Print this level as text instead.")
 @picture_options
 @click.option("--width", type=click.IntRange(40, 10_000), help="Columns of the picture; default: the terminal's.")
@@ -41,6 +42,7 @@ def command(
     stages: int | None,
     microbatches: int | None,
     costs: Costs | None,
+    run: str | None,
     level: str | None,
     svg: str | None,
     html: str | None,
@@ -54,14 +56,23 @@ def command(
 
     With --svg, --html or --trace the picture goes into files instead; `-` is stdout.
 
+    With --compare some periods of a run in a folder of `asyncpipe tools profile` are drawn, as measured and as
+    simulated at the measured costs, with the simulator's error.
+
     Levels: L0 the file with its defaults, L1 the table of actions, L2 the program of launches and events.
     Without --microbatches L1 and L2 are endless, with warmup and the steady body.
     """
     files = {"--svg": svg, "--html": html, "--trace": trace}
     targets = {option: file for option, file in files.items() if file is not None}
     instance = {"--stages": stages, "--microbatches": microbatches, "--costs": costs}
-    _refuse_meaningless(level, as_json, targets, instance, {"--width": width, "--color": color or None})
+    terminal = {"--width": width, "--color": color or None}
+    _refuse_meaningless(level, as_json, targets, instance, terminal)
+    if run is not None:
+        _refuse_with_run(level, instance)
     loaded = load(schedule, overrides)
+    if run is not None:
+        _compare(loaded, run, targets, as_json, width, color)
+        return
     if level == "L0":
         click.echo(_wrapped("L0", str(loaded)) if as_json else str(loaded), nl=as_json)
         return
@@ -101,6 +112,34 @@ def _refuse_meaningless(
     check_targets(targets, as_json)
 
 
+def _refuse_with_run(level: str | None, instance: Mapping[str, object]) -> None:
+    """UsageError for an option that a finished run answers itself."""
+    given = [option for option, value in {**instance, "--level": level}.items() if value is not None]
+    if given:
+        verb = "has" if len(given) == 1 else "have"
+        raise UsageError(f"{', '.join(given)} {verb} no meaning with --compare", "the run has its own; leave it out")
+
+
+def _compare(
+    loaded: Schedule, run: str, targets: Mapping[str, str], as_json: bool, width: int | None, color: bool | None
+) -> None:
+    from asyncpipe.cli.compare_runs import compare, comparison_json, draw_comparison
+
+    found = compare(loaded, run)
+    if as_json:
+        click.echo(json.dumps(comparison_json(found)))
+    if targets or not as_json:
+        draw_comparison(found, targets, _columns(width), _has_colour(color))
+
+
+def _columns(width: int | None) -> int:
+    return width or shutil.get_terminal_size((120, 24)).columns
+
+
+def _has_colour(color: bool | None) -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") if color is None else color
+
+
 def _planned(compiled: Compiled, count: int) -> Timeline:
     if count > _MOST_DRAWN:
         message = f"a picture shows at most {_MOST_DRAWN:,} microbatches, not {count:,}"
@@ -130,10 +169,9 @@ def _wrapped(level: str, text: str) -> str:
 
 
 def _draw(compiled: Compiled, timeline: Timeline, count: int, width: int | None, color: bool | None) -> None:
-    if color is None:
-        color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colour = _has_colour(color)
     click.echo(_title(compiled, count))
-    click.echo(draw(timeline, width or shutil.get_terminal_size((120, 24)).columns, color), nl=False, color=color)
+    click.echo(draw(timeline, _columns(width), colour), nl=False, color=colour)
     click.echo("; ".join(f"{name} {value}" for name, value in _facts(compiled)))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from asyncpipe.ir import Op
+from asyncpipe.pictures.axis import number, round_step
 from asyncpipe.pictures.palette import LOOKS
 from asyncpipe.pictures.timeline import Box, Row, Timeline
 
@@ -28,18 +29,24 @@ def scale_for(timeline: Timeline) -> int:
 
 
 def draw(timeline: Timeline, width: int = 100, colour: bool = False) -> str:
-    """The diagram, cut at `width` columns; the last line of a cut picture says how much is missing."""
+    """The diagram, cut at `width` columns; the last line of a cut picture says how much is missing.
+
+    Measured times are no multiples of anything, so they are scaled to the width.
+    """
     hidden = [row.name for row in timeline.rows if _takes_no_time(row)]
     rows = [row for row in timeline.rows if row.name not in hidden]
-    names = max((len(row.name) for row in rows), default=0)
+    is_planned = timeline.unit == "cost unit"
+    title = "time" if is_planned else f"time, {timeline.unit}"
+    names = max([len(row.name) for row in rows] + [0 if is_planned else len(title)], default=0)
     room = max(20, width - names - 3)
-    scale = scale_for(timeline)
+    scale = scale_for(timeline) if is_planned else room / (timeline.end or 1.0)
     lines = []
     for row in rows:
         lines.append(f"{row.name:<{names}} |{_boxes(row, scale, room, timeline.end, colour)}|")
         lines += [f"{'':<{names}} |{marks}" for marks in _marks(row, scale, room)]
-    lines.append(f"{'time':<{names}}  {_axis(timeline.end, scale, room)}")
-    if timeline.end * scale > room:
+    least = max(1.0, 5 / scale) if is_planned else 8 / scale
+    lines.append(f"{title:<{names}}  {_axis(timeline.end, scale, room, least)}")
+    if timeline.end * scale > room + 0.5:
         enough = math.ceil(timeline.end * scale) + names + 3
         seen = f"(the first {room / scale:g} of {timeline.end:g}; --width {enough} shows all)"
         lines.append(f"{'':<{names}}  {seen}")
@@ -67,7 +74,7 @@ def _hidden(names: list[str], indent: int, width: int) -> str:
     return f"{text}{len(names)} streams)"
 
 
-def _boxes(row: Row, scale: int, room: int, end: float, colour: bool) -> str:
+def _boxes(row: Row, scale: float, room: int, end: float, colour: bool) -> str:
     cells = [_IDLE] * min(room, round(end * scale))
     paint: list[str] = [""] * len(cells)
     for box in row.boxes:
@@ -100,7 +107,7 @@ def _painted(cells: list[str], paint: list[str]) -> str:
     return "".join(parts) + "\x1b[0m"
 
 
-def _marks(row: Row, scale: int, room: int) -> list[str]:
+def _marks(row: Row, scale: float, room: int) -> list[str]:
     """`^1U3` below the instant at which an update takes effect; several at one instant share the mark.
 
     A mark that would run into the one before it goes into the next line.
@@ -111,17 +118,18 @@ def _marks(row: Row, scale: int, room: int) -> list[str]:
             instants.setdefault(round(box.start * scale), []).append(str(box.action))
     lines: list[str] = []
     for column, actions in instants.items():
-        number = next((i for i, line in enumerate(lines) if len(line) <= column), len(lines))
-        lines += [""] if number == len(lines) else []
-        lines[number] = lines[number].ljust(column) + f"^{' '.join(actions)}"
+        place = next((i for i, line in enumerate(lines) if len(line) <= column), len(lines))
+        lines += [""] if place == len(lines) else []
+        lines[place] = lines[place].ljust(column) + f"^{' '.join(actions)}"
     return [line[:room] for line in lines]
 
 
-def _axis(end: float, scale: int, room: int) -> str:
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**4, 10**5, 10**9) if s * scale >= 5)
+def _axis(end: float, scale: float, room: int, least: float) -> str:
+    """Round numbers at least `least` apart."""
+    step = round_step(least)
     line = ""
-    time = 0
-    while time * scale < min(room, end * scale + 1):
-        line += " " * (round(time * scale) - len(line)) + str(time)
-        time += step
+    count = 0
+    while (time := count * step) * scale < min(room, end * scale + 1):
+        line += " " * (round(time * scale) - len(line)) + number(time)
+        count += 1
     return line

@@ -11,7 +11,7 @@ from asyncpipe.pictures.versions import Versions
 
 __all__ = ["Box", "Row", "Timeline", "Unit", "planned", "timeline_of"]
 
-Unit = Literal["cost unit", "s"]
+Unit = Literal["cost unit", "s", "ms"]
 
 
 @dataclass(frozen=True, slots=True)
