@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).parents[2]
-BENCHMARK = ROOT / "benchmarks" / "algorithms"
+from tests.benchmarks.scripts import BENCHMARKS, run_script
 
 
 def load(name: str) -> ModuleType:
     """A module of the benchmark that imports none of its others."""
-    spec = importlib.util.spec_from_file_location(f"algorithms_{name}", BENCHMARK / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"algorithms_{name}", BENCHMARKS / "algorithms" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -24,16 +20,11 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(BENCHMARK / "main.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-
 def test_a_smoke_run_makes_all_tables_with_closed_forms_as_the_simulator_has_them(tmp_path: Path) -> None:
     out = tmp_path / "results" / "algorithms.json"
-    done = run("table", "delays", "--smoke", "--journal", str(tmp_path / "journal.jsonl"), "--out", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
+    journal = str(tmp_path / "journal.jsonl")
+    done = run_script("algorithms", "table", "delays", "--smoke", "--journal", journal, "--out", str(out))
+    assert done.code == 0, done.stdout + done.stderr
     assert "these numbers mean nothing" in done.stdout
     results = json.loads(out.read_text())["results"]
     assert results["table"]["rows"].keys() == {"sgd", "petra"}
@@ -60,9 +51,7 @@ def test_a_journal_repeats_only_the_trial_whose_line_was_cut_off(tmp_path: Path)
 
 
 def test_missing_data_is_told_without_a_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "algorithms" / "main.py"), "table", "--schedules", "sgd"]
-    command += ["--data", str(tmp_path), "--journal", str(tmp_path / "journal.jsonl")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 4
+    places = ("--data", str(tmp_path), "--journal", str(tmp_path / "journal.jsonl"))
+    done = run_script("algorithms", "table", "--schedules", "sgd", *places)
+    assert done.code == 4
     assert done.stderr.startswith("error: data fashion-mnist needs the file")

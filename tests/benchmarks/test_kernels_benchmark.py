@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from tests.benchmarks.scripts import run_script
 
 pytest.importorskip("triton", reason="the kernels are written in Triton")
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / "benchmarks" / "kernels" / "main.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def updates_lost(results: dict[str, Any]) -> list[int]:
@@ -29,8 +21,8 @@ def updates_lost(results: dict[str, Any]) -> list[int]:
 
 def test_a_smoke_run_measures_every_part_and_claims_nothing(tmp_path: Path) -> None:
     out = tmp_path / "results" / "kernels.json"
-    done = run("--smoke", "--out", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run_script("kernels", "--smoke", "--out", str(out))
+    assert done.code == 0, done.stdout + done.stderr
     assert "the times above mean nothing" in done.stdout
     document = json.loads(out.read_text())
     assert (document["smoke"], document["goals"], document["not_measured"]) == (True, [], [])
@@ -49,8 +41,9 @@ def test_a_smoke_run_measures_every_part_and_claims_nothing(tmp_path: Path) -> N
     assert updates_lost(results) == [0, 0, 0]
 
 
-def test_without_a_gpu_it_says_so_and_exits_with_4() -> None:
-    done = run()
-    assert done.returncode == 4
+def test_without_a_gpu_it_says_so_and_exits_with_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = run_script("kernels")
+    assert done.code == 4
     assert "needs an NVIDIA GPU" in done.stderr
     assert done.stdout == ""

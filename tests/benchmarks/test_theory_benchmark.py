@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).parents[2]
+from tests.benchmarks.scripts import run_script
 
 
 def test_small_cases_agree_with_the_theory_and_are_drawn(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     out = tmp_path / "theory.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "theory" / "main.py"), "--smoke", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
+    done = run_script("theory", "--smoke", "--out", str(out))
+    assert done.code == 0, done.stderr
     found = json.loads(out.read_text("utf-8"))
     assert len(found["stable_rates"]) == 6
     assert all(abs(value) < 0.0051 for row in found["stable_rates"] for value in row["deviation"])
