@@ -1,7 +1,9 @@
 # make run     everything from a fresh machine to a first trained model
 # make test    lint, types and tests, as continuous integration runs them
 # make format  rewrite the code in the project's style
-# make gpu     GPU tests and GPU benchmarks, with the torch that PYTHON has, else in .venv; needs an NVIDIA GPU
+# make gpu     GPU tests and GPU benchmarks in nine minutes, with the torch that PYTHON has, else in .venv; skipped without
+#              an NVIDIA GPU
+# make gpu-wheels   fetches what such a machine needs besides torch and triton, where it has no network, into build/wheels
 # make clean   remove what the others made, .venv included
 #
 # PYTHON=python3.12 chooses the interpreter. Without a GPU,
@@ -12,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --prefer-binary --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test format clean gpu gpu-marked gpu-kernels gpu-benchmark gpu-experiments
+.PHONY: run test format clean gpu gpu-wheels
 
 run: $(VENV)/installed
 	$(BIN)/asyncpipe run
@@ -27,29 +29,18 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# A machine with a GPU often has its own torch, and sometimes no network: then nothing is installed.
+# A machine with a GPU often has its own torch, and sometimes no network: PYTHON=... is taken as it is, and nothing is
+# installed. Without PYTHON it is python3 if that has what is needed, else .venv, which is made.
+GPU_MODULES := click, hypothesis, numpy, pytest, rich, ruamel.yaml, torch, triton
+
 gpu:
 	@python='$(PYTHON)'; \
-	"$$python" -c 'import hypothesis, pytest, torch, triton' 2>/dev/null || { \
-	  python='$(BIN)/python'; $(MAKE) $(VENV)/installed-dev || exit 1; }; \
-	"$$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { \
-	  echo "make gpu needs an NVIDIA GPU, and the torch of $$python finds none" >&2; exit 1; }; \
-	$(MAKE) -k gpu-marked gpu-kernels gpu-benchmark gpu-experiments GPU_PYTHON="$$python"
+	if [ '$(origin PYTHON)' = file ] && ! "$$python" -c 'import $(GPU_MODULES)' 2>/dev/null; then \
+	  python='$(BIN)/python'; $(MAKE) $(VENV)/installed-dev || exit 1; fi; \
+	"$$python" benchmarks/gpu.py
 
-ON_GPU = PYTHONPATH='$(CURDIR)' TRITON_INTERPRET=0 $(GPU_PYTHON)
-
-# Only the files that have such tests: the others may need what this machine does not have.
-gpu-marked:
-	$(ON_GPU) -m pytest -m cuda $$(grep -rl --include='test_*.py' 'mark\.cuda' tests)
-
-gpu-kernels:
-	$(ON_GPU) -m pytest tests/kernels/fused
-
-gpu-benchmark:
-	$(ON_GPU) benchmarks/kernels/main.py --out benchmarks/results/kernels.json
-
-gpu-experiments:
-	$(ON_GPU) benchmarks/cuda_experiments/main.py --out benchmarks/results/cuda_experiments.json
+gpu-wheels: $(VENV)/installed-dev
+	@$(BIN)/python benchmarks/gpu_wheels.py --download build/wheels
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -3,6 +3,7 @@
     python benchmarks/cuda_experiments/main.py --out benchmarks/results/cuda_experiments.json
     python benchmarks/cuda_experiments/main.py --list
     python benchmarks/cuda_experiments/main.py --only 7 4
+    python benchmarks/cuda_experiments/main.py --budget 90
 
 Each runs in a process of its own, with its own time limit: an illegal access, a hang or a missing interface ends one,
 not the rest. Exits with 4 without a GPU, with 1 if an experiment gave no values.
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 NO_GPU = 4
+LEAST_SECONDS = 5.0
 HERE = Path(__file__).resolve().parent
 
 
@@ -55,20 +57,21 @@ def run_here(number: int) -> int:
     return 0
 
 
-def run_apart(number: int) -> dict[str, Any]:
-    """The values of one experiment, or why there are none; what it expected; and how long it took."""
+def run_apart(number: int, left: float) -> dict[str, Any]:
+    """The values of one experiment, or why there are none; how long it took. left: seconds of the budget."""
     experiment = EXPERIMENTS[number]
+    limit = min(experiment.seconds, left)
+    if limit < LEAST_SECONDS:
+        return {"question": experiment.question, "seconds": 0.0, "not_measured": "the budget was spent"}
     # Streams that share one of the device's queues wait for each other; it has 8 unless told before it starts.
     environment = {**os.environ, "CUDA_DEVICE_MAX_CONNECTIONS": "32", "TRITON_INTERPRET": "0"}
     command = [sys.executable, str(HERE / "main.py"), "--run", str(number)]
     start = time.monotonic()
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=experiment.seconds
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=limit)
         found = _values(done)
     except subprocess.TimeoutExpired:
-        found = {"failed": f"not done after {experiment.seconds} seconds"}
+        found = {"failed": f"not done after {limit:.0f} seconds"}
     return {"question": experiment.question, "seconds": time.monotonic() - start, **found}
 
 
@@ -83,6 +86,7 @@ def table(number: int, result: dict[str, Any]) -> str:
     """Every value on a line of its own, by its path."""
     lines = [f"## {number}. {result['question']} ({result['seconds']:.0f} s)", f"expected: {result['expected']}"]
     lines += result["traceback"] if "traceback" in result else [result["failed"]] if "failed" in result else []
+    lines += [f"not measured: {result['not_measured']}"] if "not_measured" in result else []
     return "\n".join([*lines, *_flat("", result.get("values", {}))]) + "\n"
 
 
@@ -94,13 +98,17 @@ def _flat(path: str, value: Any) -> list[str]:
     return [f"{path}: {value}"]
 
 
-def measure(numbers: list[int], out: Path | None) -> int:
-    """In order, writing after each."""
+def measure(numbers: list[int], out: Path | None, budget: float) -> int:
+    """In order, writing after each, for so many seconds."""
+    end = time.monotonic() + budget
     from asyncpipe.tools.environment import describe_environment
 
     document: dict[str, Any] = {"benchmark": "cuda_experiments", "environment": describe_environment(), "results": {}}
     for number in numbers:
-        result = {"expected": importlib.import_module(EXPERIMENTS[number].module).EXPECTED, **run_apart(number)}
+        result = {
+            "expected": importlib.import_module(EXPERIMENTS[number].module).EXPECTED,
+            **run_apart(number, end - time.monotonic()),
+        }
         document["results"][str(number)] = result
         print(table(number, result), flush=True)
         if out:
@@ -124,6 +132,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the experiments and what they expect, and stop")
     parser.add_argument("--only", nargs="+", type=int, choices=list(EXPERIMENTS), default=list(EXPERIMENTS))
     parser.add_argument("--run", type=int, choices=list(EXPERIMENTS), help="one, in this process; values on stdout")
+    parser.add_argument("--budget", type=float, default=600.0, help="seconds; what does not fit is left out")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.list:
@@ -134,7 +143,7 @@ def main() -> int:
     if reason := refusal():
         print(f"benchmarks/cuda_experiments: {reason}", file=sys.stderr)
         return NO_GPU
-    return run_here(options.run) if options.run else measure(options.only, options.out)
+    return run_here(options.run) if options.run else measure(options.only, options.out, options.budget)
 
 
 if __name__ == "__main__":
