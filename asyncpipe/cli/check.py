@@ -10,18 +10,18 @@ from typing import Any
 
 import click
 
-from asyncpipe.analysis.memory import StageSizes
 from asyncpipe.cli.diagnostics import as_json as diagnostic_json
 from asyncpipe.cli.diagnostics import in_order, render
 from asyncpipe.cli.facts import Facts, facts_json, facts_text, find_facts, program_text
-from asyncpipe.cli.instance import instance_stages
-from asyncpipe.cli.options import counted, instance_options, json_option, override_option, size_of
+from asyncpipe.cli.instance import check_job, instance_stages
+from asyncpipe.cli.job_sizes import stage_sizes
+from asyncpipe.cli.options import allow_option, counted, instance_options, json_option, override_option, size_of
 from asyncpipe.cli.stable_lr import find_stable_lr
-from asyncpipe.compiler import check_expect, compile_instance
+from asyncpipe.compiler import check_expect, compile_instance, compile_phases
 from asyncpipe.errors import Report, ScheduleError, UsageError
 from asyncpipe.ir import Program
 from asyncpipe.schedule import Costs, Schedule, read_schedule
-from asyncpipe.schedule.job import JobSpec, read_job
+from asyncpipe.schedule.job import read_job
 from asyncpipe.schedule.source import read_file
 from asyncpipe.verify.limits import check_memory, check_staleness
 from asyncpipe.verify.trainable import untrainable
@@ -44,6 +44,7 @@ class _Asked:
     memory: int | None
     max_staleness: int | None
     curvature: float | None
+    allow: Sequence[str]
 
 
 @dataclass
@@ -70,6 +71,7 @@ class _Finding:
     metavar="NUMBER",
     help="An error if the job's lr is not stable at this curvature, the largest of the loss as measured; needs --job.",
 )
+@allow_option
 @override_option
 @json_option
 def command(files: Sequence[str], memory: str | None, as_json: bool, **options: Any) -> int:
@@ -97,6 +99,12 @@ def _point_to_pages(findings: Sequence[_Finding]) -> None:
         click.echo(f"`asyncpipe explain {' '.join(codes)}` says more", err=True)
 
 
+_CASTS = (
+    "which weights a backward reads of those that autocast has cast: they stay as its forward made them, whatever"
+    " `weights.backward` says"
+)
+
+
 def _check_program(file: str) -> _Finding:
     from asyncpipe.verify.events import read_program
 
@@ -118,14 +126,19 @@ def _check(file: str, asked: _Asked) -> _Finding:
     finding.file = schedule.file
     finding.not_trained = [d.message.split("`")[1] for d in untrainable(schedule)]
     expected = check_expect(schedule, report)
-    count, finding.not_checked = instance_stages(schedule, asked.stages, spec, report)
+    layers = None if spec is None else check_job(spec, report, asked.allow)
+    count, finding.not_checked = instance_stages(schedule, asked.stages, spec, layers, report)
+    if spec is not None and spec.train.autocast != "none" and schedule.weights.backward != "same":
+        finding.not_checked.append(_CASTS)
     try:
         if count is not None and not report.has_errors:
             costs = schedule.costs.merged(asked.costs or Costs())
             compiled = compile_instance(schedule, count, costs, report, expected)
             if compiled is not None:
+                compile_phases(compiled, report)
                 stable_lr = find_stable_lr(compiled, spec, asked.curvature, report)
-                finding.facts = find_facts(compiled, asked.microbatches, _sizes(spec, schedule, asked), stable_lr)
+                sizes = stage_sizes(layers, schedule, asked.stages)
+                finding.facts = find_facts(compiled, asked.microbatches, sizes, stable_lr)
                 if not finding.facts.is_ordered:
                     finding.not_checked.append("races and the bound of staleness (too many streams)")
                 _check_limits(schedule, finding.facts, asked, report)
@@ -135,18 +148,12 @@ def _check(file: str, asked: _Asked) -> _Finding:
     return finding
 
 
-def _sizes(spec: JobSpec | None, schedule: Schedule, asked: _Asked) -> Sequence[StageSizes] | None:
-    if spec is None:
-        return None
-    from asyncpipe.cli.job_sizes import stage_sizes
-
-    return stage_sizes(spec, schedule, asked.stages)
-
-
 def _check_limits(schedule: Schedule, facts: Facts, asked: _Asked, report: Report) -> None:
     if asked.memory is not None:
         if not facts.memory.in_bytes:
-            raise UsageError("--memory: the sizes of the stages are not known", "add --job with a built-in model")
+            raise UsageError(
+                "--memory: the sizes of the stages are not known", "add --job, and of a model that is code --allow"
+            )
         check_memory(schedule, facts.memory.devices, asked.memory, report)
     if asked.max_staleness is not None:
         check_staleness(schedule, facts.compiled.staleness.max, asked.max_staleness, report)

@@ -20,6 +20,7 @@ from asyncpipe.cli.statements import binding_text, bounds_json, memory_json, mem
 from asyncpipe.compiler import Compiled
 from asyncpipe.ir import Program
 from asyncpipe.schedule import Costs
+from asyncpipe.schedule.spec import Phase
 
 __all__ = ["Facts", "facts_json", "facts_text", "find_facts"]
 
@@ -77,6 +78,8 @@ def facts_text(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "in flight", f"{compact(facts.memory.in_flight)}, in slots {slots}"
     yield "versions", compact(facts.memory.versions)
     yield "memory", "; ".join(f"{name} {text}" for name, text in memory_texts(facts.memory))
+    if compiled.schedule.phases:
+        yield "phases", "; ".join(map(_phase, compiled.schedule.phases)) + "; then as above"
     for race in facts.races:
         yield "race", f"{race}, as intended"
 
@@ -95,6 +98,16 @@ def _costs(compiled: Compiled) -> str:
     costs = {op: tuple(Fraction(t) * compiled.ticks.unit for t in compiled.ticks.costs[op]) for op in ops}
     shown = ((op.value, times if len(set(times)) > 1 else times[:1]) for op, times in costs.items())
     return costs_text(Costs(tuple(shown)), ops)
+
+
+def _phase(phase: Phase) -> str:
+    """`until 1/2 of the training: average every 1 update`."""
+    until = f"{phase.until} of the training" if isinstance(phase.until, Fraction) else counted(phase.until, "update")
+    changes = [f"scope {phase.scope}"] if phase.scope else []
+    if phase.sync is not None:
+        every = f" every {counted(phase.sync.every, 'update')}" if phase.sync.kind in ("average", "outer") else ""
+        changes.append(f"{phase.sync.kind}{every}")
+    return f"until {until}: {', '.join(changes)}"
 
 
 def _staleness(facts: Facts) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asyncpipe.cli.diagnostics import render
-from asyncpipe.errors import AsyncpipeError, ScheduleError, UserCodeError, UserError
+from asyncpipe.errors import AsyncpipeError, UserCodeError, UserError, full_disk
 
 __all__ = ["exit_code_of"]
 
@@ -35,16 +35,16 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     except click.ClickException as error:
         error.show(sys.stderr)
         return 2
-    except ScheduleError as error:
-        click.echo(render(error.diagnostics), err=True, nl=False)
-        return error.exit_code
     except UserError as error:
         return _user_error(error)
     except SystemExit as leaving:
         # How click ends when nobody reads stdout any more, as in `asyncpipe show ... | head`.
         if "PacifyFlushWrapper" in type(sys.stdout).__name__:
             return 0
-        return leaving.code if isinstance(leaving.code, int) else BUG
+        return _user_error(UserCodeError(f"code of the job ended the program: SystemExit({leaving.code!r})"))
+    except OSError as error:
+        full = full_disk(error)
+        return _bug(error) if full is None else _user_error(full)
     except Exception as error:
         return _bug(error)
     return result if isinstance(result, int) else 0
@@ -56,9 +56,11 @@ def _say(message: str, code: int) -> int:
 
 
 def _user_error(error: UserError) -> int:
-    click.echo(f"error: {error}", err=True)
+    text = render(error.diagnostics) if error.diagnostics else f"error: {error}\n"
+    click.echo(text, err=True, nl=False)
     cause = error.__cause__
-    if isinstance(error, UserCodeError) and cause is not None:
+    has_line = any(one.where for one in error.diagnostics)
+    if isinstance(error, UserCodeError) and cause is not None and not has_line:
         for frame in _frames_of_the_author(cause):
             click.echo(f"  in {frame.filename}:{frame.lineno}: {frame.line}", err=True)
     return error.exit_code
@@ -71,8 +73,16 @@ def _frames_of_the_author(error: BaseException) -> list[FrameSummary]:
     package = str(Path(__file__).parents[1])
     frames = list(traceback.extract_tb(error.__traceback__))
     inside = [i for i, frame in enumerate(frames) if frame.filename.startswith(package)]
-    theirs = frames[inside[-1] + 1 if inside else 0 :]
+    called = frames[inside[-1] + 1 if inside else 0 :]
+    # Torch's own frames say something only where there are no others.
+    theirs = [frame for frame in called if not frame.filename.startswith((_folder_of("torch"), "<"))] or called
     return theirs if len(theirs) <= 8 else theirs[:4] + theirs[-4:]
+
+
+def _folder_of(package: str) -> str:
+    """Of one that may not be loaded."""
+    file = getattr(sys.modules.get(package), "__file__", None)
+    return str(Path(file).parent) if file else "<not loaded>"
 
 
 def _bug(error: Exception) -> int:

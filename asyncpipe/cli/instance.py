@@ -1,10 +1,16 @@
-"""The instance that is checked when nothing runs: the job, as far as it shows without torch, and the stages."""
+"""The instance that is checked when nothing runs: the job, as far as it shows without torch, and the stages.
+
+Of a model or data that are the author's code, `--allow` lets that much run: one microbatch through each layer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING
 
+from asyncpipe.cli.output import prints_on_stderr
 from asyncpipe.compiler import stage_count
 from asyncpipe.errors import ScheduleError, UsageError, did_you_mean
 from asyncpipe.schedule import Schedule
@@ -13,19 +19,43 @@ from asyncpipe.schedule.source import Report
 from asyncpipe.staging import cut_stages
 
 if TYPE_CHECKING:
+    from asyncpipe.data.catalog import DataShape
     from asyncpipe.models.describe import LayerCost
 
-__all__ = ["check_job", "instance_stages"]
+__all__ = ["JobLayers", "check_job", "instance_stages"]
+
+_ID_BYTES = 8
 
 
-def check_job(job: JobSpec, report: Report) -> Sequence[LayerCost] | None:
-    """AP107 for a part of the job that does not exist or has wrong options; the layers of a built-in model."""
+@dataclass(frozen=True)
+class JobLayers:
+    """Costs of a model's layers for one microbatch, and the bytes of that microbatch."""
+
+    costs: Sequence[LayerCost]
+    input_bytes: int
+
+    def halved(self) -> JobLayers:
+        """With two bytes for each number of four."""
+        costs = [
+            replace(one, parameter_bytes=one.parameter_bytes // 2, activation_bytes=one.activation_bytes // 2)
+            for one in self.costs
+        ]
+        return JobLayers(costs, self.input_bytes)
+
+
+def check_job(job: JobSpec, report: Report, allow: Sequence[str] = ()) -> JobLayers | None:
+    """AP107 for a part of the job that does not exist or has wrong options; the layers of a built-in model.
+
+    Of a model or data that are code only where `allow` has names of it; it then runs, and may raise a UserError.
+    """
     # Imported here: most schedules are checked without a job, and should be at once.
     from asyncpipe.data.catalog import data_shape
     from asyncpipe.models.describe import describe
 
     _check_loss(job.loss, report)
     _check_optimizer(job.optimizer, report)
+    if allow and (_is_code(job.data) or _is_code(job.model)):
+        return None if report.has_errors else _measured(job, allow)
     if _is_code(job.data):
         return None
     try:
@@ -37,24 +67,44 @@ def check_job(job: JobSpec, report: Report) -> Sequence[LayerCost] | None:
         return None
     try:
         sizes = shape.sample_shape, shape.classes, job.train.batch, shape.vocabulary, shape.target_shape
-        return describe(job.model.use, job.model.options, *sizes)
+        costs = describe(job.model.use, job.model.options, *sizes)
     except UsageError as error:
         _refuse(job.model, error, report)
         return None
+    layers = JobLayers(costs, _input_bytes(shape, job.train.batch))
+    return layers if job.train.dtype == "preserve" else layers.halved()
+
+
+def _input_bytes(shape: DataShape, batch: int) -> int:
+    from asyncpipe.models.describe import FLOAT_BYTES
+
+    return (FLOAT_BYTES if shape.vocabulary is None else _ID_BYTES) * batch * prod(shape.sample_shape)
+
+
+def _measured(job: JobSpec, allow: Sequence[str]) -> JobLayers:
+    """By running the author's code."""
+    from asyncpipe.tools.fit import read_subject
+    from asyncpipe.tools.fit.layers import few_samples, layers_of, measured
+
+    with prints_on_stderr():
+        subject = read_subject(job, allow)
+        layers = layers_of(subject.model)
+        sample = few_samples(layers, subject.sample)
+        return JobLayers(measured(layers, sample, subject.batch), subject.sample.nbytes)
 
 
 def instance_stages(
-    schedule: Schedule, asked: int | None, job: JobSpec | None, report: Report
+    schedule: Schedule, asked: int | None, job: JobSpec | None, layers: JobLayers | None, report: Report
 ) -> tuple[int | None, list[str]]:
     """(stages: the option's, the file's, the job's, else what `expect` states; what could not be checked).
 
-    None with the findings in the report where the layers do not suffice; UsageError where they are too few for `asked`.
+    `layers`: what `check_job` found of the job. None with the findings in the report where they do not suffice;
+    UsageError where they are too few for `asked`.
     """
-    layers = check_job(job, report) if job else None
     unchecked = _unchecked(job, layers)
     try:
         if layers is not None:
-            return len(cut_stages(schedule, asked, len(layers), lambda: layers)), unchecked
+            return len(cut_stages(schedule, asked, len(layers.costs), lambda: layers.costs)), unchecked
         if asked is None and isinstance(schedule.stages, tuple):
             cut_stages(schedule, None, schedule.stages[-1].last + 1, lambda: ())
         return stage_count(schedule, asked), unchecked
@@ -68,11 +118,12 @@ def instance_stages(
     return None, unchecked
 
 
-def _unchecked(job: JobSpec | None, layers: Sequence[LayerCost] | None) -> list[str]:
+def _unchecked(job: JobSpec | None, layers: JobLayers | None) -> list[str]:
     rest = ["memory in bytes", "capture on a GPU"] if layers is None else ["capture on a GPU"]
     if job is None:
         return ["the model (no job given)", *rest]
-    code = [part.use for part in (job.model, job.data, job.loss, job.optimizer) if _is_code(part)]
+    parts = (job.model, job.data, job.loss, job.optimizer) if layers is None else (job.loss, job.optimizer)
+    code = [part.use for part in parts if _is_code(part)]
     return [*(f"{use} (its code is not run)" for use in code), *rest]
 
 

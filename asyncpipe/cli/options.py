@@ -15,6 +15,7 @@ from asyncpipe.schedule import Costs
 from asyncpipe.schedule.kinds import fraction
 
 __all__ = [
+    "allow_option",
     "compact",
     "costs_text",
     "counted",
@@ -52,6 +53,14 @@ override_option = click.option(
     callback=_overrides,
     metavar="KEY=VALUE",
     help="Set a key of the file, as in -o in_flight=4.",
+)
+
+
+allow_option = click.option(
+    "--allow",
+    multiple=True,
+    metavar="PACKAGE|FILE",
+    help="Code of the job that may run; its layers are then known.",
 )
 
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 import click
 
 from asyncpipe.cli.delay_options import check_streams, named_values
-from asyncpipe.cli.instance import instance_stages
+from asyncpipe.cli.instance import check_job, instance_stages
 from asyncpipe.cli.options import json_option, override_option, refuse_two_lengths
+from asyncpipe.cli.output import prints_on_stderr
 from asyncpipe.cli.replay_options import read_recorded
 from asyncpipe.cli.stable_lr import warn_of_rate
 from asyncpipe.compiler import Compiled, check_expect, compile_instance
@@ -33,7 +34,23 @@ BACKENDS = ["auto", "serial", "threads", "streams", "graph"]
     "--backend", type=click.Choice(["auto", "serial", "threads", "streams", "graph"]), default="auto", show_default=True
 )
 @click.option("--emulate", is_flag=True, help="On streams and graph: one GPU stands for all devices.")
-@click.option("--period", type=click.IntRange(1, 256), default=8, help="Microbatches of one graph, at least.")
+@click.option(
+    "--period",
+    type=click.IntRange(1, 256),
+    help="Microbatches of one graph, at least; default: 8, or fewer where memory is short.",
+)
+@click.option(
+    "--data",
+    type=click.Choice(["auto", "device", "pinned"]),
+    default="auto",
+    help="Where streams and graph keep the data set; auto: on the GPU, if it fits.",
+)
+@click.option(
+    "--executables",
+    type=click.IntRange(1, 4),
+    default=1,
+    help="Graphs of one period, launched in turn, so that the next is prepared while one runs.",
+)
 @click.option("--stages", type=click.IntRange(1, 4096), help="How many stages.")
 @click.option("--steps", type=click.IntRange(1), help="Stop after so many updates.")
 @click.option("--epochs", type=click.IntRange(1), help="Default: the job's.")
@@ -53,6 +70,7 @@ BACKENDS = ["auto", "serial", "threads", "streams", "graph"]
     metavar="N",
     help="How far weights move, on 1 in N; 0: never.",
 )
+@click.option("--timed", is_flag=True, help="Write how busy each stream is, for `tools watch`.")
 @click.option("--out", metavar="FOLDER", help="The run directory; default: runs/SCHEDULE-TIME.")
 @click.option("--allow", multiple=True, metavar="PACKAGE|FILE", help="Code of the job that may run.")
 @override_option
@@ -62,7 +80,9 @@ def command(
     job: str | None,
     backend: str,
     emulate: bool,
-    period: int,
+    period: int | None,
+    data: str,
+    executables: int,
     stages: int | None,
     steps: int | None,
     epochs: int | None,
@@ -74,6 +94,7 @@ def command(
     replay: str | None,
     target: float | None,
     measure_every: int,
+    timed: bool,
     out: str | None,
     allow: Sequence[str],
     overrides: Sequence[str],
@@ -101,9 +122,11 @@ def command(
     backend, seed = "serial" if replay else backend, known.seed if seed is None else seed
     run = TrainingRun(loaded, spec, backend, stages, steps, epochs, seed, tuple(allow), as_json)
     run = replace(run, delays=late, stragglers=slow, measure_every=measure_every, target=target)
-    run = replace(run, emulate=emulate, period=period, microbatches=known.microbatches)
-    run = replace(run, record=record_to or record, replay=replay)
-    summary = run.execute(out, describe_environment())
+    run = replace(run, emulate=emulate, period=period, data=data, microbatches=known.microbatches)
+    run = replace(run, executables=executables)
+    run = replace(run, record=record_to or record, replay=replay, timed=timed)
+    with prints_on_stderr():
+        summary = run.execute(out, describe_environment())
     click.echo(json.dumps(summary) if as_json else run.result_text(summary))
 
 
@@ -117,11 +140,11 @@ def read_inputs(
     spec = read_job(source, report, overrides)
     compiled = None
     if loaded is not None and spec is not None and not report.has_errors:
-        check_expect(loaded, report)
+        expected = check_expect(loaded, report)
         for diagnostic in untrainable(loaded):
             report.add(diagnostic)
-        count, _ = instance_stages(loaded, stages, spec, report)
-        compiled = None if count is None else compile_instance(loaded, count, loaded.costs, report)
+        count, _ = instance_stages(loaded, stages, spec, check_job(spec, report), report)
+        compiled = None if count is None else compile_instance(loaded, count, loaded.costs, report, expected)
     if loaded is None or spec is None or compiled is None or report.has_errors:
         raise ScheduleError(report.diagnostics)
     return loaded, spec, compiled

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import click
 
 from asyncpipe.analysis.distribution import Distribution
-from asyncpipe.cli.options import json_option, override_option
+from asyncpipe.cli.options import allow_option, json_option, override_option
 from asyncpipe.cli.pictures import check_targets, picture_options
 from asyncpipe.cli.simulate_json import document
 from asyncpipe.cli.simulate_text import report
-from asyncpipe.cli.simulation import SAMPLES, Asked, analyse, prepare, prepare_rival
+from asyncpipe.cli.simulation import SAMPLES, Asked, Results, analyse, prepare, prepare_rival
 from asyncpipe.cli.simulation import swept as with_sweep
 from asyncpipe.cli.timing_options import parse_cost_model, parse_delay, parse_link, parse_straggler, parse_sweep
 from asyncpipe.errors import UsageError
@@ -31,10 +32,12 @@ __all__ = ["command"]
     "--straggler", "stragglers", multiple=True, metavar="STREAM=FACTOR", help="It takes so many times longer."
 )
 @click.option("--link", metavar="latency=T,bandwidth=B", help="What transfers between devices take.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Also on so many threads, as `threads` has it.")
 @click.option("--samples", type=click.IntRange(1, 10_000), help=f"Runs with random times; default: {SAMPLES}.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of random times.")
 @click.option("--sweep", "swept", metavar="STREAM=T,T,...", help="The throughput over delays of a stream.")
 @click.option("--against", metavar="SCHEDULE", help="With --sweep: relative to this schedule under the same delays.")
+@allow_option
 @picture_options
 @override_option
 @json_option
@@ -47,6 +50,7 @@ def command(
     delays: Sequence[str],
     stragglers: Sequence[str],
     link: str | None,
+    workers: int | None,
     samples: int | None,
     seed: int,
     swept: str | None,
@@ -54,6 +58,7 @@ def command(
     svg: str | None,
     html: str | None,
     trace: str | None,
+    allow: Sequence[str],
     overrides: Sequence[str],
     as_json: bool,
 ) -> None:
@@ -80,15 +85,29 @@ def command(
         samples or SAMPLES,
         seed,
         overrides,
+        allow,
     )
     selector, times = (None, ()) if swept is None else parse_sweep(swept)
     own = prepare(schedule, asked)
     if samples is not None and not (own.timing.is_random or any(isinstance(t.value, Distribution) for t in times)):
         raise UsageError("--samples: no time here is random", "as in --costs 'F=1,B=normal(2,0.1)'")
     results = analyse(own, asked)
+    if workers is not None:
+        results = _on_workers(results, workers, costs)
     if selector is not None:
         other = None if against is None else prepare_rival(against, own, asked)
         results = with_sweep(results, selector, times, other)
+    _write(results, targets, as_json)
+
+
+def _on_workers(results: Results, count: int, costs: str | None) -> Results:
+    from asyncpipe.cli.simulate_workers import on_workers, workers_of
+
+    return replace(results, on_workers=on_workers(results.instance, workers_of(count, costs)))
+
+
+def _write(results: Results, targets: Mapping[str, str], as_json: bool) -> None:
+    """The pictures, and the report unless stdout is taken."""
     if targets:
         from asyncpipe.cli.simulate_picture import draw_simulation
 

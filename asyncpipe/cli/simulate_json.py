@@ -41,9 +41,18 @@ def document(results: Results) -> dict[str, Any]:
         "critical_path": _loop(results.path),
         "recurs": all(run.recurrence is not None for run in results.runs),
         "lambda": _lambda(results),
+        "workers": _workers(results),
         "distributions": _distributions(results),
         "sweep": _sweep(results),
     }
+
+
+def _workers(results: Results) -> dict[str, Any] | None:
+    """The same where streams share threads; null unless asked."""
+    found = results.on_workers
+    if found is None:
+        return None
+    return {"count": found.workers.count, "period": found.period, "utilisation": list(found.utilisation)}
 
 
 def _float(value: Number | None) -> float | None:

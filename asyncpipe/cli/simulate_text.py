@@ -73,6 +73,9 @@ def _times(results: Results) -> Iterator[str]:
     found = results.simulation
     of = " of each replica" if found.program.replicas > 1 else ""
     yield _row("period", f"{number(found.period)} per microbatch{of}")
+    if (shared := results.on_workers) is not None:
+        busy = " ".join(f"{share:.1%}" for share in shared.utilisation[:_MOST_STREAMS])
+        yield _row("workers", f"{number(shared.period)} per microbatch{of} on {shared.workers.count}, busy {busy}")
     yield _row("speed-up", f"{float(found.speedup):.2f}x the same actions one after another")
     if found.makespan is not None:
         count = counted(results.instance.microbatches, "microbatch", "microbatches")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from asyncpipe.analysis.bounds import Bounds, bounds
 from asyncpipe.analysis.bubbles import StreamTime, stream_times
@@ -20,7 +21,7 @@ from asyncpipe.analysis.simulate import Simulation, exact_simulation
 from asyncpipe.analysis.steady import SteadyRun, run_steady
 from asyncpipe.analysis.sweep import Contender, SweepPoint, sweep
 from asyncpipe.analysis.timing import Delay, Straggler, Timing
-from asyncpipe.cli.instance import instance_stages
+from asyncpipe.cli.instance import check_job, instance_stages
 from asyncpipe.cli.job_sizes import stage_sizes
 from asyncpipe.cli.timing_options import CostModel
 from asyncpipe.compiler import Compiled, check_expect, compile_instance
@@ -28,6 +29,9 @@ from asyncpipe.errors import Report, ScheduleError, UsageError
 from asyncpipe.ir import Op, Program
 from asyncpipe.schedule import Costs, read_schedule
 from asyncpipe.schedule.job import read_job
+
+if TYPE_CHECKING:
+    from asyncpipe.cli.simulate_workers import OnWorkers
 
 __all__ = ["SAMPLES", "Asked", "Instance", "Results", "analyse", "prepare", "prepare_rival", "swept"]
 
@@ -49,6 +53,7 @@ class Asked:
     samples: int = SAMPLES
     seed: int = 0
     overrides: Sequence[str] = ()
+    allow: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Results:
     against: Instance | None = None
     swept: Selector | None = None
     sweep: Sequence[SweepPoint] = ()
+    on_workers: OnWorkers | None = None
 
 
 def prepare(name: str, asked: Asked) -> Instance:
@@ -87,14 +93,16 @@ def prepare(name: str, asked: Asked) -> Instance:
     schedule = read_schedule(name, report, asked.overrides)
     source = asked.job or (schedule.job if schedule else None)
     job = None if source is None else read_job(source, report, asked.overrides)
-    count = sizes = compiled = None
+    count = sizes = compiled = expected = None
+    layers = check_job(job, report, asked.allow) if job else None
     if schedule is not None:
-        check_expect(schedule, report)
-        count, _ = instance_stages(schedule, asked.stages, job, report)
+        expected = check_expect(schedule, report)
+        count, _ = instance_stages(schedule, asked.stages, job, layers, report)
     if schedule is not None and count is not None and not report.has_errors:
-        sizes = stage_sizes(job, schedule, asked.stages)
+        sizes = stage_sizes(layers, schedule, asked.stages)
         costs = schedule.costs.merged(asked.costs.costs)
-        compiled = compile_instance(schedule, count, _with_transfers(costs, asked.link, sizes, count), report)
+        costs = _with_transfers(costs, asked.link, sizes, count)
+        compiled = compile_instance(schedule, count, costs, report, expected)
     if compiled is None or report.has_errors:
         raise ScheduleError(report.diagnostics)
     return _instance(compiled, asked, sizes)

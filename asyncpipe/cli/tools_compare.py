@@ -12,6 +12,7 @@ import click
 
 from asyncpipe.cli.delay_options import check_streams, named_values
 from asyncpipe.cli.options import json_option, override_option, refuse_two_lengths
+from asyncpipe.cli.output import prints_on_stderr
 from asyncpipe.cli.run import read_inputs
 from asyncpipe.errors import UsageError
 
@@ -119,7 +120,8 @@ def _train(a: str, b: str, asked: dict[str, Any]) -> Sequence[Path]:
     refuse_different_jobs(a, first, b, second)
     seeds = range(first.train.seed, first.train.seed + asked["seeds"])
     out = new_folder(asked["out"], "compare")
-    return train_arms(makes, seeds, out, describe_environment(), lambda text: click.echo(text, err=True))
+    with prints_on_stderr():
+        return train_arms(makes, seeds, out, describe_environment(), lambda text: click.echo(text, err=True))
 
 
 def _make(

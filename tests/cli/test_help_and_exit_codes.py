@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -160,6 +162,24 @@ def test_traceback_of_a_bug_is_shown_on_request(
     monkeypatch.setenv("ASYNCPIPE_DEBUG", "1")
     assert exit_code_of(command) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_code_of_the_author_that_exits_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        sys.exit("enough")
+
+    assert exit_code_of(command) == 5
+    assert capsys.readouterr() == ("", "error: code of the job ended the program: SystemExit('enough')\n")
+
+
+@pytest.mark.parametrize(("file", "where"), [(None, ""), ("trials.jsonl", "trials.jsonl: ")])
+def test_a_full_disk_is_no_bug(file: str | None, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", file)
+
+    assert exit_code_of(command) == 4
+    text = f"error: {where}cannot be written: No space left on device\n  help: make room, or write to another disk\n"
+    assert capsys.readouterr() == ("", text)
 
 
 def test_interrupt_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,9 +252,9 @@ def test_job_gives_stages_and_bytes() -> None:
     assert "B: activations" in invoke("simulate", "async-lu", "--job", "digits").stdout
 
 
-def test_hundreds_of_stages_are_told_in_runs() -> None:
-    text = invoke("simulate", "async-lu", "--stages", "300").stdout
-    assert "  at update    100 x 2, 100 x 1, 100 x 0\n" in text
+def test_more_than_a_hundred_stages_are_told_in_runs() -> None:
+    text = invoke("simulate", "async-lu", "--stages", "120").stdout
+    assert "  at update    40 x 2, 40 x 1, 40 x 0\n" in text
     assert max(map(len, text.splitlines())) < 140
     assert len(text.splitlines()) < 60
 
@@ -306,3 +306,19 @@ def test_too_many_random_microbatches_are_refused() -> None:
     outcome = invoke("simulate", "sgd", "--microbatches", "100000000", "--costs", "F=exponential(1)")
     assert outcome.code == 2
     assert outcome.stderr.endswith("are too many for random times\n  help: ask for fewer --microbatches or stages\n")
+
+
+def test_streams_share_as_many_workers_as_are_asked_for() -> None:
+    text = invoke("simulate", "async-lu", "--stages", "3", "--workers", "2").stdout
+    assert "  period       3 per microbatch\n  workers      4.5 per microbatch on 2, busy 100.0% 97.4%\n" in text
+    found = simulated("async-lu", "--stages", "3", "--workers", "3")
+    assert found["workers"]["count"] == 3
+    assert found["workers"]["period"] == found["period"] == 3
+    assert simulated("async-lu")["workers"] is None
+
+
+@pytest.mark.parametrize("disturbed", [("--delay", "forward=1"), ("--costs", "F=normal(1,0.1)")])
+def test_workers_are_for_exact_times(disturbed: tuple[str, str]) -> None:
+    outcome = invoke("simulate", "async-lu", "--workers", "2", *disturbed)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith("error: --workers: times must be exact, without delays and stragglers\n")

@@ -49,7 +49,7 @@ def test_answer_needs_no_heavy_library(arguments: list[str]) -> None:
 
 
 def test_reader_that_leaves_early_is_no_error() -> None:
-    command = [sys.executable, "-m", "asyncpipe", "show", "async-lu", "--microbatches", "2000", "--json"]
+    command = [sys.executable, "-m", "asyncpipe", "show", "async-lu", "--microbatches", "500", "--json"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
