@@ -8,15 +8,17 @@ AsyncpipeError
 │   ├── UserCodeError         5   the user's model, data or loss raised
 │   ├── NumericalError        6   a loss or gradient is not finite
 │   ├── HangError             7   nothing moved for too long
+│   ├── OutOfMemoryError      8   a device or the host has less memory than this needs
 │   └── CheckpointError       9   a checkpoint is missing or does not fit
 └── InternalError             1   a bug in asyncpipe
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 __all__ = [
     "AsyncpipeError",
@@ -26,6 +28,7 @@ __all__ = [
     "InternalError",
     "MachineError",
     "NumericalError",
+    "OutOfMemoryError",
     "Position",
     "Report",
     "ScheduleError",
@@ -33,6 +36,7 @@ __all__ = [
     "UserCodeError",
     "UserError",
     "did_you_mean",
+    "full_disk",
 ]
 
 
@@ -102,7 +106,10 @@ class AsyncpipeError(Exception):
 
 
 class UserError(AsyncpipeError):
-    """Something the user can mend: the message says what was expected, found, and what to do."""
+    """Something the user can mend: the message says what was expected, found, and what to do.
+
+    `diagnostics` holds all findings where they have codes (`of`), not only the first.
+    """
 
     exit_code = 2
 
@@ -110,6 +117,35 @@ class UserError(AsyncpipeError):
         super().__init__(message if not hint else f"{message}\n  help: {hint}")
         self.message = message
         self.hint = hint
+        self.diagnostics: tuple[Diagnostic, ...] = ()
+
+    @classmethod
+    def of(cls, *diagnostics: Diagnostic) -> Self:
+        """An error with codes, of which there is a page."""
+        first = diagnostics[0]
+        notes = "".join(f"\n  {text}" for text, _ in first.notes)
+        error = cls(f"{_heading(diagnostics)}{first.message}{_more(diagnostics)}{notes}", first.hint)
+        error.message, error.diagnostics = first.message, diagnostics
+        return error
+
+    def coded(self, code: str) -> Self:
+        """The same with a code, unless it has one."""
+        return self if self.diagnostics else self.of(Diagnostic(code, self.message, hint=self.hint))
+
+    def within(self, place: str) -> Self:
+        """The same, said of `place`: `stream a, action 0F1: ...`."""
+        if not self.diagnostics:
+            return type(self)(f"{place}: {self.message}", self.hint)
+        return self.of(*(replace(one, message=f"{place}: {one.message}") for one in self.diagnostics))
+
+
+def _heading(diagnostics: Sequence[Diagnostic]) -> str:
+    first = diagnostics[0]
+    return f"{first.where}: error[{first.code}]: " if first.where else f"error[{first.code}]: "
+
+
+def _more(diagnostics: Sequence[Diagnostic]) -> str:
+    return f" (and {len(diagnostics) - 1} more)" if len(diagnostics) > 1 else ""
 
 
 class UsageError(UserError):
@@ -125,16 +161,29 @@ class ScheduleError(UserError):
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         first = diagnostics[0]
-        place = f"{first.where}: " if first.where else ""
-        more = f" (and {len(diagnostics) - 1} more)" if len(diagnostics) > 1 else ""
-        super().__init__(f"{place}error[{first.code}]: {first.message}{more}", first.hint)
+        super().__init__(f"{_heading(diagnostics)}{first.message}{_more(diagnostics)}", first.hint)
         self.diagnostics = tuple(diagnostics)
+
+    @classmethod
+    def of(cls, *diagnostics: Diagnostic) -> Self:
+        return cls(diagnostics)
 
 
 class MachineError(UserError):
     """This machine cannot do what was asked: a missing device, driver, package or data set."""
 
     exit_code = 4
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def full_disk(error: OSError, place: object = "") -> MachineError | None:
+    """What `error` says in words where a disk or a quota is full; None where it is something else."""
+    if error.errno not in _NO_ROOM:
+        return None
+    where = f"{place or error.filename}: " if place or error.filename else ""
+    return MachineError(f"{where}cannot be written: {error.strerror}", "make room, or write to another disk")
 
 
 class UserCodeError(UserError):
@@ -153,6 +202,12 @@ class HangError(UserError):
     """No action finished within the time limit."""
 
     exit_code = 7
+
+
+class OutOfMemoryError(UserError):
+    """A device, or the host, has less memory than was asked for."""
+
+    exit_code = 8
 
 
 class CheckpointError(UserError):

@@ -26,6 +26,7 @@ from asyncpipe.runtime.learning_rate import LearningRate
 from asyncpipe.runtime.losses import cross_entropy
 from asyncpipe.runtime.stage import Loss
 from asyncpipe.schedule.job import Component, JobSpec, RateSpec
+from asyncpipe.schedule.source import file_beside
 
 __all__ = ["LOSSES", "Job", "build_job", "make_learning_rate"]
 
@@ -91,7 +92,8 @@ class _UserCode:
             raise UserCodeError(f"importing {module}: {type(error).__name__}: {error}") from error
 
     def _file(self, file: str, component: Component) -> Any:
-        path = (self.folder / file).resolve()
+        # What an option of the command line names is beside the working directory, not beside the job's file.
+        path = (file_beside(component.where, file) if component.where else self.folder / file).resolve()
         if path not in [Path(name).resolve() for name in self.allow]:
             raise _not_allowed(component, os.path.relpath(path))
         specification = importlib.util.spec_from_file_location(f"asyncpipe_job_{path.stem}", path)

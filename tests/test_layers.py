@@ -39,7 +39,7 @@ ALLOWED = {
     "training": {"errors", "schedule", "ir", "analysis", "compiler", "verify", "staging"}
     | {"runtime", "models", "data", "jobs"},
     "tools": {"asyncpipe", "errors", "schedule", "ir", "analysis", "compiler", "pictures", "runtime", "kernels"}
-    | {"models", "data", "jobs", "training"},
+    | {"models", "data", "jobs", "training", "staging", "verify"},
     "cli": {"asyncpipe", "codes", "errors", "schedule", "ir", "tables", "passes", "analysis", "verify", "compiler"}
     | {"exchange", "staging", "pictures"}
     | {"runtime", "models", "data", "jobs", "training", "tools"},

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["describe_environment"]
+__all__ = ["describe_cpu", "describe_environment"]
 
 
 def describe_environment() -> dict[str, object]:
@@ -22,7 +22,7 @@ def describe_environment() -> dict[str, object]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: _version(name) for name in ("asyncpipe", "torch", "numpy", "triton")},
-        "cpu": _describe_cpu(),
+        "cpu": describe_cpu(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "torch": _describe_torch(),
         "cuda": _describe_cuda(),
@@ -37,7 +37,7 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _describe_cpu() -> dict[str, object]:
+def describe_cpu() -> dict[str, object]:
     return {
         "model": _cpu_model(Path("/proc/cpuinfo")),
         "count": os.cpu_count(),

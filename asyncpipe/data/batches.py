@@ -48,6 +48,11 @@ class Batches:
         starts = range(0, len(order), self.batch)
         return (self._at(order[start : start + self.batch], epoch) for start in starts)
 
+    def chosen(self, epoch: int = 0, skip: int = 0) -> Iterator[Tensor]:
+        """The numbers of the samples in those batches."""
+        order = self._order(epoch)[skip * self.batch : len(self) * self.batch]
+        return (order[start : start + self.batch] for start in range(0, len(order), self.batch))
+
     def _at(self, chosen: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         return self.split.take(chosen, self.seed, epoch)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from asyncpipe.errors import UsageError, UserCodeError
@@ -19,7 +20,7 @@ __all__ = ["measure_layers"]
 
 
 def measure_layers(
-    layers: Sequence[nn.Module], sample: Tensor, names: Sequence[str] | None = None
+    layers: Sequence[nn.Module], sample: Any, names: Sequence[str] | None = None
 ) -> tuple[LayerCost, ...]:
     """Costs of layers that follow each other, for the microbatch `sample`; `names` default to layer0, ...
 
@@ -31,8 +32,8 @@ def measure_layers(
     names = [f"layer{index}" for index in range(len(layers))] if names is None else names
     if len(names) != len(layers):
         raise UsageError(f"expected one name for each of the {len(layers)} layers, found {len(names)}")
-    costs, value = [], sample.clone()  # a layer may write into what it is given
-    devices = [sample.device] if sample.device.type == "cuda" else []
+    costs, value = [], tree_map_only(Tensor, Tensor.clone, sample)  # a layer may write into what it is given
+    devices = list(dict.fromkeys(tensor.device for tensor in _tensors(sample) if tensor.device.type == "cuda"))
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         for name, layer in zip(names, layers, strict=True):
             cost, value = _measure(name, layer, value)

@@ -24,7 +24,7 @@ LEAVES = {"target.reached"}
 def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("run") / request.param
     options = ("--stages", "3", "--steps", "60", "--measure-every", "9", "--target", "0.05", "--delay", "forward=1T")
-    done = invoke("run", "async-lu", "--backend", request.param, *options, "--out", str(folder), "--json")
+    done = invoke("run", "async-lu", "--backend", request.param, *options, "--timed", "--out", str(folder), "--json")
     assert done.code == 0, done.stderr
     return folder
 

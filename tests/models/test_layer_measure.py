@@ -171,3 +171,14 @@ def test_lstm_costs_the_same_on_cuda() -> None:
     (device,) = measure_layers([lstm.cuda()], sample.cuda())
     assert device.forward_flops == host.forward_flops
     assert device.activation_bytes == host.activation_bytes
+
+
+def test_an_input_of_several_tensors_is_measured() -> None:
+    class Sum(nn.Module):
+        def forward(self, parts: tuple[Tensor, Tensor]) -> Tensor:
+            return parts[0].add_(1) + parts[1]
+
+    parts = torch.zeros(2, 3), torch.zeros(2, 3)
+    (cost,) = measure_layers([Sum()], parts)
+    assert cost.activation_bytes == 24
+    assert not parts[0].any()

@@ -58,6 +58,7 @@ def test_the_default_run_trains_and_fills_its_directory(run: Run) -> None:
         "env.json",
         "metrics.jsonl",
         "resolved.yaml",
+        "run.json",
         "schedule.yaml",
         "summary.json",
     ]

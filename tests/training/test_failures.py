@@ -113,7 +113,7 @@ def test_replicas_forget_a_meeting_that_a_failure_broke_off(name: str) -> None:
         if action.op is Op.SYNC and action.index == 3:
             raise ValueError("enough")
 
-    sync = {"lapsgd": ["replicas.sync.average={every: 2, blocking: false}", "costs={SYNC: 1}"], "layup": []}
+    sync = {"lapsgd": ["replicas.sync.average={every: 2, blocking: false}", "costs={SYNC: 1}", "phases="], "layup": []}
     overrides = ["replicas.count=2", "costs={SYNC: 2}", *sync[name]]
     trainer = Trainer(built("mlp"), load(name, overrides), backend="serial", stages=3, hook=fail)
     with pytest.raises(UserCodeError, match="enough"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from asyncpipe.training import TrainingRun
 from asyncpipe.training.directory import RunDirectory
 from asyncpipe.training.metrics import MetricsLog
 from asyncpipe.training.trainer import Trainer
+from tests.command_line import invoke
 from tests.networks import batches, built
 
 
@@ -55,6 +57,21 @@ def test_a_run_that_fails_keeps_its_rows(tmp_path: Path) -> None:
     assert 0 < len(found) < 45
     assert {row["kind"] for row in found} == {"microbatch"}
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_full_disk_is_told_and_keeps_the_rows_before_it(tmp_path: Path) -> None:
+    least, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
+    try:
+        outcome = invoke("run", "sgd", "--backend", "serial", "--epochs", "1", "--out", str(tmp_path / "run"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (least, most))
+    said = f"{tmp_path / 'run'}: cannot be written: File too large"
+    assert (outcome.code, outcome.stdout) == (4, "")
+    assert outcome.stderr.endswith(f"error: {said}\n  help: make room, or write to another disk\n")
+    files = {path.name: path.read_text() for path in (tmp_path / "run").iterdir()}
+    assert files.keys() == {"schedule.yaml", "resolved.yaml", "env.json", "run.json", "metrics.jsonl", "error.json"}
+    assert (json.loads(files["error.json"])["kind"], len(files["metrics.jsonl"])) == ("MachineError", 4096)
 
 
 def test_times_and_samples_go_on_after_an_evaluation(tmp_path: Path) -> None:

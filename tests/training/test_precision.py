@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from asyncpipe import Trainer
 from asyncpipe.errors import UsageError
+from asyncpipe.schedule import Schedule, load
 
 BATCHES = 6
 
@@ -26,7 +27,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
     return list(zip(inputs, torch.randint(3, (BATCHES, 4), generator=generator), strict=True))
 
 
-def trained(precision: Any, schedule: str = "sgd", **more: object) -> list[Tensor]:
+def trained(precision: Any, schedule: str | Schedule = "sgd", **more: object) -> list[Tensor]:
     model = new_model()
     optimizer = {"use": "sgd", "lr": 0.01, "momentum": 0.9, "precision": precision} | more
     Trainer(model, schedule=schedule, loss=cross_entropy, optimizer=optimizer, backend="serial", stages=2).fit(
@@ -55,6 +56,15 @@ def test_stochastic_rounding_trains_reproducibly() -> None:
     first, again, plain = trained("stochastic"), trained("stochastic"), trained("plain")
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
     assert any(not torch.equal(one, other) for one, other in zip(first, plain, strict=True))
+
+
+def test_master_copies_of_many_owners_that_add_are_refused() -> None:
+    """Each would round the weights from a copy that lacks what the others have added."""
+    own = ["update.owner=stream"]
+    with pytest.raises(UsageError, match="with `write: atomic` and 2 owners of optimizer state"):
+        trained("master", load("hogwild", [*own, "update.write=atomic", "streams.worker.count=2"]))
+    trained("master", load("hogwild", [*own, "update.write=ordered", "streams.worker.count=2"]))
+    trained("stochastic", load("hogwild", [*own, "update.write=atomic", "streams.worker.count=2"]))
 
 
 def test_precision_that_an_update_cannot_have_is_refused() -> None:
