@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from hypothesis import settings
 
 settings.register_profile("asyncpipe", deadline=None, derandomize=True, database=None)
 settings.load_profile("asyncpipe")
+
+# A job in the background of a shell ignores interrupts, and its children with it; some tests send them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEVICES_NEEDED = {"cuda": 1, "multi_gpu": 2}
 
