@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from asyncpipe.ir import Op
 from asyncpipe.tools.profile.distributions import Distribution
 from asyncpipe.tools.profile.files import fingerprint
+from asyncpipe.tools.profile.overheads import Overheads
 from asyncpipe.tools.profile.profile import Profile
 from asyncpipe.tools.profile.streams import StreamUse
 from asyncpipe.tools.profile.times import OpTimes
@@ -80,12 +81,7 @@ def document(report: ProfileReport) -> dict[str, Any]:
         "beta": _beta(profile.times, stages),
         "workers": profile.workers,
         "worker_busy": list(profile.worker_busy),
-        "overheads": {
-            "hand_over_s": fmean(profile.overheads.hand_overs),
-            "wake_s": fmean(profile.overheads.wakes),
-            "hand_over": _distribution(profile.overheads.hand_over),
-            "wake": _distribution(profile.overheads.wake),
-        },
+        "overheads": _overheads(profile.overheads),
         "streams": [_stream(use) for use in profile.streams],
         "in_flight": [{str(count): share for count, share in shares.items()} for shares in profile.in_flight],
         "staleness": dict(profile.staleness) or None,
@@ -93,6 +89,16 @@ def document(report: ProfileReport) -> dict[str, Any]:
         "gpu": None if report.gpu is None else dict(report.gpu),
         "stopwatch": {"action_s": report.stopwatch_seconds, "share": report.stopwatch_share, **_clock(report)},
         "unavailable": dict(report.unavailable),
+    }
+
+
+def _overheads(found: Overheads) -> dict[str, Any]:
+    """Seconds between two actions of a worker, and until an idle one begins."""
+    return {
+        "hand_over_s": fmean(found.hand_overs),
+        "wake_s": fmean(found.wakes),
+        "hand_over": _distribution(found.hand_over),
+        "wake": _distribution(found.wake),
     }
 
 
